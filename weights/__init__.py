@@ -1,0 +1,1 @@
+"""Files in, named arrays out, and back: knows no tensors and no models."""

@@ -1,0 +1,125 @@
+"""Named arrays in an `.npz` file: written atomically, read without pickle.
+
+An `.npz` is a zip of `.npy` entries, one per array. Ours may carry one entry more, `__record__`: a
+JSON object as bytes, for all that is no array (class names, the input contract, arguments).
+"""
+
+import io
+import json
+import os
+import secrets
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_np.errors import UserError
+
+FORMAT = 1
+RECORD = "__record__"
+
+Arrays = dict[str, np.ndarray]
+
+
+def save_npz(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, np.ndarray],
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write arrays, and a JSON record if there is one, to an `.npz` at exactly `path`.
+
+    The bytes go to a temporary file beside the target, are flushed to disk, and only then take the
+    target's name: a reader sees the old file or the new one, never half of one. Whatever fails,
+    Ctrl-C included, the temporary file is removed. Same arrays and record, same bytes.
+
+    Raises:
+        UserError: the file cannot be written (no space, no such folder, no permission).
+        ValueError: an array holds Python objects, which only a pickle could store.
+    """
+    target = Path(path).resolve()  # through a symbolic link, so that the link itself stays
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                _write_zip(file, arrays, record)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _write_zip(
+    file: io.BufferedWriter, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any] | None
+) -> None:
+    entries = {name: np.asarray(a) for name, a in arrays.items()}
+    if RECORD in entries:
+        raise ValueError(f"an array may not be named {RECORD!r}")
+    if record is not None:
+        text = json.dumps({"format": FORMAT, **record})
+        entries[RECORD] = np.frombuffer(text.encode(), dtype=np.uint8)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, a in entries.items():
+            # A ZipInfo made by hand carries no clock time, so equal contents give equal bytes.
+            info = zipfile.ZipInfo(f"{name}.npy")
+            with archive.open(info, "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, a, allow_pickle=False)
+
+
+def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | None]:
+    """Read every array of an `.npz`, and its JSON record or None.
+
+    Raises:
+        UserError: no such file, not an `.npz`, cut short, damaged, arrays of Python objects, two
+            arrays of one name, or a record of a format this version does not know. What is wrong
+            with single arrays is listed together.
+    """
+    arrays: Arrays = {}
+    problems: list[str] = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry, count in Counter(archive.namelist()).items():
+                if count > 1:
+                    problems.append(f"{entry} is there {count} times")
+                    continue
+                try:
+                    arrays[entry.removesuffix(".npy")] = _read_array(archive.read(entry))
+                except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                    problems.append(f"{entry} is no readable array ({error})")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path}: not an .npz file, or one cut short ({error})") from error
+    if problems:
+        raise UserError(f"{path}: {'; '.join(problems)}")
+    record = arrays.pop(RECORD, None)
+    return arrays, None if record is None else _parse_record(path, record)
+
+
+def _read_array(data: bytes) -> np.ndarray:
+    stream = io.BytesIO(data)
+    array = np.lib.format.read_array(stream, allow_pickle=False)
+    if stream.read(1):
+        raise ValueError("more bytes than its header announces")
+    return array
+
+
+def _parse_record(path: str | os.PathLike[str], stored: np.ndarray) -> dict[str, Any]:
+    try:
+        record = json.loads(stored.tobytes())
+    except ValueError as error:
+        raise UserError(f"{path}: its {RECORD} is not JSON ({error})") from error
+    if not isinstance(record, dict) or "format" not in record:
+        raise UserError(f"{path}: its {RECORD} does not say which format it is")
+    if record["format"] != FORMAT:
+        raise UserError(
+            f"{path}: checkpoint format {record['format']!r}; this version reads format {FORMAT}"
+        )
+    return record
