@@ -1,0 +1,1 @@
+"""Images in: folders of classes, decoding, the embedded digits, batches in a seeded order."""

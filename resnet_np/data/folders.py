@@ -1,0 +1,151 @@
+"""Class folders: one folder per class, with or without `train`, `val` and `test` above them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resnet_np.errors import UserError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+HELD_OUT = 0.1  # the share of each class that a missing validation or test part gets
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Image files and their classes: `labels[i]` says where in `classes` file `paths[i]` belongs.
+
+    paths: tuple of Path, length N. labels: int64 [N]. classes: names, in the order of the labels.
+    """
+
+    paths: tuple[Path, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, indices: np.ndarray) -> "Samples":
+        """The samples at these places, in this order."""
+        paths = tuple(self.paths[i] for i in indices)
+        return Samples(paths, self.labels[indices], self.classes)
+
+
+def scan_folder(folder: str | os.PathLike[str], rng: np.random.Generator) -> dict[str, Samples]:
+    """The samples of `folder` by split: "train", "validation" and, where there is one, "test".
+
+    `folder/<class>/*.jpg` is split 80/10/10. `folder/train/<class>/*.jpg` keeps its own splits
+    (`val`, `valid` or `validation`; `test`); without a validation part, a tenth of `train` becomes
+    one. Parts are cut class by class, by `rng`. Files that are no images are passed over.
+
+    Raises:
+        UserError: no such folder, no class folders, one class only, a class without images, a class
+            too small to be split, or one that `train` does not know.
+    """
+    root = Path(folder)
+    names = {path.name.lower(): path for path in _subfolders(root)}
+    if "train" not in names or not set(names) <= set(SPLIT_NAMES):
+        return _with_parts(root, _scan_classes(root), ("test", "validation"), rng)
+    splits = {SPLIT_NAMES[name]: path for name, path in names.items()}
+    if len(splits) < len(names):
+        raise UserError(f"{root}: more than one validation folder; keep one of {sorted(names)}")
+    train = _scan_classes(splits["train"])
+    parts = {"train": train}
+    if "validation" not in splits:
+        parts = _with_parts(splits["train"], train, ("validation",), rng)
+    for split in ("validation", "test"):
+        if split in splits:
+            parts[split] = _scan_classes(splits[split], known=train.classes)
+    return parts
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Every image file in `folder` and below it, sorted. Raises UserError if there is none."""
+    root = Path(folder)
+    _subfolders(root)  # says what is wrong where this is no readable folder
+    images = _images_below(root)
+    if not images:
+        raise UserError(f"{root}: no images in this folder")
+    return images
+
+
+def split_stratified(
+    labels: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of (the larger part, the smaller part): `share` of each class, at least one image.
+
+    labels: int64 [N]. Both results are sorted int64 arrays that together hold 0..N-1 once.
+    """
+    smaller: list[int] = []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        smaller.extend(members[: max(1, round(share * len(members)))])
+    held_out = np.array(sorted(smaller), dtype=np.int64)
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def _with_parts(
+    root: Path, samples: Samples, missing: tuple[str, ...], rng: np.random.Generator
+) -> dict[str, Samples]:
+    """Cut the missing parts off `samples`; each gets HELD_OUT of all of them."""
+    counts = np.bincount(samples.labels, minlength=len(samples.classes))
+    if counts.min() <= len(missing):
+        small = root / samples.classes[int(counts.argmin())]
+        raise UserError(
+            f"{small}: {counts.min()} image(s), too few to split off {' and '.join(missing)}; "
+            f"a class needs at least {len(missing) + 1}"
+        )
+    parts: dict[str, Samples] = {}
+    rest, share = samples, HELD_OUT
+    for name in missing:
+        kept, held_out = split_stratified(rest.labels, share, rng)
+        rest, parts[name] = rest.take(kept), rest.take(held_out)
+        share = HELD_OUT / (1 - HELD_OUT)  # of what is left, for a tenth of the whole
+    return {"train": rest, **parts}
+
+
+def _scan_classes(root: Path, known: tuple[str, ...] | None = None) -> Samples:
+    """The images of `root/<class>/`. `known`: the classes of `train`, whose numbering is kept."""
+    folders = _subfolders(root)
+    classes = known or tuple(path.name for path in folders)
+    if not folders:
+        raise UserError(f"{root}: no class folders in it; expected {root}/<class>/<image>.jpg")
+    if len(classes) < 2:
+        raise UserError(f"{root}: one class only ({classes[0]!r}); at least two are needed")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for folder in folders:
+        if folder.name not in classes:
+            raise UserError(f"{folder}: class {folder.name!r} is not among those of train")
+        images = _images_below(folder)
+        if not images:
+            raise UserError(f"{folder}: class folder without images; fill it or remove it")
+        paths += images
+        labels += [classes.index(folder.name)] * len(images)
+    return Samples(tuple(paths), np.array(labels, dtype=np.int64), classes)
+
+
+def _subfolders(root: Path) -> list[Path]:
+    """The visible folders in `root`, sorted by name. Raises UserError if it cannot be listed."""
+    try:
+        return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{root}: no readable folder: {error.strerror}") from error
+
+
+def _images_below(root: Path) -> list[Path]:
+    """Visible image files in `root` and its folders, sorted; links to folders are followed."""
+    found = []
+    for folder, _, names in os.walk(root, followlinks=True):
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -1,0 +1,92 @@
+"""Images by index, in batches, in an order that a seed fixes and any script can replay."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from resnet_np.data.folders import Samples
+from resnet_np.data.images import load_image
+from resnet_np.weights.contract import Contract
+
+
+class Images(Protocol):
+    """A set of labelled images of one size. labels: int64 [N]; classes: names by label."""
+
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices` [n] as bytes: uint8 [n, S, S, 3], RGB."""
+
+
+class FolderImages:
+    """Images decoded from their files each time they are asked for."""
+
+    def __init__(self, samples: Samples, contract: Contract, size: int) -> None:
+        self.paths, self.labels, self.classes = samples.paths, samples.labels, samples.classes
+        self.contract, self.size = contract, size
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Decode, resize and crop: uint8 [n, S, S, 3]. Raises UserError for a broken file."""
+        return np.stack([load_image(self.paths[i], self.contract, self.size) for i in indices])
+
+
+class ArrayImages:
+    """Images that lie in memory: uint8 [N, S, S, 3]."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+        self.images, self.labels, self.classes = images, labels, classes
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """A copy of the images at `indices`: uint8 [n, S, S, 3]."""
+        return self.images[indices]
+
+
+def epoch_order(rng: np.random.Generator, n: int) -> np.ndarray:
+    """The order in which one epoch visits n images: int64 [n], the next permutation of `rng`.
+
+    Training draws one permutation per epoch from `numpy.random.default_rng(seed)` and nothing else
+    from that generator, so a script in another framework replays the batches of a run with:
+
+        rng = np.random.default_rng(seed)
+        for epoch in range(epochs):
+            for batch in split_batches(epoch_order(rng, n), batch_size):
+                ...
+    """
+    return rng.permutation(n)
+
+
+def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut `order` into batches. The last may be smaller, but a single image left over joins the
+    batch before it: batch statistics of one image say little.
+    """
+    starts = list(range(0, len(order), batch_size))
+    if len(starts) > 1 and len(order) - starts[-1] == 1 and batch_size > 1:
+        starts.pop()
+    return [order[a:b] for a, b in zip(starts, [*starts[1:], len(order)], strict=True)]
+
+
+def load_ahead(
+    load: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """`load(batch)` for each batch, in order, a few of them ahead on other threads.
+
+    Pillow decodes without holding Python's lock, so files are read while the network computes. An
+    error in `load` is raised where its batch is due.
+    """
+    ahead = min(4, os.cpu_count() or 1)
+    pending: deque = deque()
+    pool = ThreadPoolExecutor(ahead, thread_name_prefix="images")
+    try:
+        for batch in batches:
+            pending.append(pool.submit(load, batch))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

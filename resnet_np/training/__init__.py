@@ -1,0 +1,1 @@
+"""Fine-tuning: the frozen features, the loop, the figures, the checkpoint."""

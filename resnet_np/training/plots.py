@@ -1,0 +1,70 @@
+"""Two pictures of a training run, as PNG files, without a screen."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet_np.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MANY_CLASSES = 25  # above this, numbers in the cells of a confusion matrix cannot be read
+
+
+def plot_curves(history: list[dict[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Loss and accuracy by epoch, training and validation, side by side.
+
+    history: one record per epoch with `epoch`, `train_loss`, `train_accuracy`, `validation_loss`
+    and `validation_accuracy`.
+    """
+    figure = _figure(width=9, height=3.6)
+    epochs = [entry["epoch"] for entry in history]
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split, style in (("train", "--"), ("validation", "-")):
+            values = [entry[f"{split}_{quantity}"] for entry in history]
+            axes.plot(epochs, values, style, marker=".", label=split)
+        axes.set_xlabel("epoch")
+        axes.set_title(quantity)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def plot_confusion(
+    matrix: np.ndarray, classes: tuple[str, ...], title: str, path: str | os.PathLike[str]
+) -> None:
+    """The confusion matrix [K, K]: true classes as rows, answers as columns, shaded row by row."""
+    k = len(classes)
+    side = min(3 + 0.45 * k, 20)
+    figure = _figure(width=side, height=side)
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_title(title)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if k <= MANY_CLASSES:
+        axes.set_xticks(range(k), classes, rotation=90)
+        axes.set_yticks(range(k), classes)
+        for row, column in np.argwhere(matrix):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            number = str(matrix[row, column])
+            axes.text(column, row, number, ha="center", va="center", color=color)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """A figure that no window system and no global list knows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -1,0 +1,90 @@
+"""An image file becomes the square of bytes that the contract describes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_np.data.images import decode, fit, load_image
+from resnet_np.errors import UserError
+from resnet_np.weights.contract import PLAIN, TORCHVISION
+
+
+def noise(w: int, h: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def test_by_hand_without_resizing_the_centre_is_cut_out():
+    # resize 4 for size 2: the 6 x 4 image keeps its size, columns 2..3 and rows 1..2 remain.
+    contract = replace(TORCHVISION, resize=448, crop=224)
+    image = noise(6, 4)
+    assert np.array_equal(fit(image, contract, 2), np.asarray(image)[1:3, 2:4])
+
+
+def test_equal_resize_and_crop_keep_a_square_image_as_it_is(tmp_path):
+    image = noise(32, 32)
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(load_image(tmp_path / "a.png", PLAIN, 32), np.asarray(image))
+
+
+@pytest.mark.parametrize("size", [(50, 31), (31, 50), (200, 33), (40, 40), (7, 5)])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_any_shape_becomes_a_square(size, antialias):
+    square = fit(noise(*size), replace(TORCHVISION, antialias=antialias), 24)
+    assert square.shape == (24, 24, 3)
+    assert square.dtype == np.uint8
+
+
+def test_without_antialias_a_point_is_sampled():
+    # A black half and a white half, shrunk by four: a point lies on one side of the edge, the
+    # average over a neighbourhood reaches across it.
+    halves = np.zeros((40, 40, 3), np.uint8)
+    halves[:, 20:] = 255
+    image = Image.fromarray(halves)
+    contract = replace(PLAIN, antialias=False)
+    sharp = fit(image, contract, 10)[5, :, 0]
+    assert list(sharp) == [0] * 5 + [255] * 5
+    assert set(fit(image, PLAIN, 10)[5, :, 0]) - {0, 255}
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1", "YCbCr"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    suffix = "tif" if mode in ("CMYK", "YCbCr") else "png"
+    noise(9, 8, mode).save(tmp_path / f"a.{suffix}")
+    image = decode(tmp_path / f"a.{suffix}")
+    assert (image.mode, image.size) == ("RGB", (9, 8))
+
+
+def test_sixteen_bit_grey_is_scaled_to_bytes(tmp_path):
+    grey = np.array([[0, 257 * 100], [257 * 200, 65535]], dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    assert np.asarray(decode(tmp_path / "a.png"))[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+def test_a_palette_with_transparency_gives_no_warning(tmp_path):
+    noise(8, 8, "P").save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
+    assert decode(tmp_path / "a.png").mode == "RGB"
+
+
+def test_a_turned_photograph_is_set_upright(tmp_path):
+    image = noise(8, 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 270 degrees to show
+    image.save(tmp_path / "a.png", exif=exif)
+    upright = np.asarray(decode(tmp_path / "a.png"))
+    assert np.array_equal(upright, np.rot90(np.asarray(image), k=-1))
+
+
+def test_broken_files_are_named(tmp_path):
+    noise(64, 64).save(tmp_path / "whole.jpg", quality=95)
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "short.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("not an image at all")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("short.jpg", "text.jpg", "empty.png"):
+        with pytest.raises(UserError, match=rf"{name}: broken image \(.*\); repair or remove it"):
+            decode(tmp_path / name)
+    with pytest.raises(UserError, match=r"nothing\.jpg: no such file"):
+        decode(tmp_path / "nothing.jpg")

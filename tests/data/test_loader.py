@@ -1,0 +1,73 @@
+"""Batches: their order follows the seed, reading ahead changes nothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from resnet_np.data.folders import Samples
+from resnet_np.data.loader import (
+    ArrayImages,
+    FolderImages,
+    epoch_order,
+    load_ahead,
+    split_batches,
+)
+from resnet_np.errors import UserError
+from resnet_np.weights.contract import PLAIN
+
+
+def test_epochs_are_the_generators_permutations_in_turn():
+    rng, twin = np.random.default_rng(3), np.random.default_rng(3)
+    for _ in range(3):
+        assert np.array_equal(epoch_order(rng, 10), twin.permutation(10))
+
+
+@given(n=st.integers(1, 200), batch_size=st.integers(1, 50))
+def test_batches_hold_every_image_once_and_no_batch_is_a_single_one(n, batch_size):
+    batches = split_batches(np.arange(n), batch_size)
+    assert np.array_equal(np.concatenate(batches), np.arange(n))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert len(batches[-1]) <= batch_size + 1
+    if n > 1 and batch_size > 1:
+        assert min(map(len, batches)) > 1
+
+
+def test_a_single_image_left_over_joins_the_batch_before():
+    assert [len(b) for b in split_batches(np.arange(9), 4)] == [4, 5]
+    assert [len(b) for b in split_batches(np.arange(10), 4)] == [4, 4, 2]
+
+
+def test_load_ahead_keeps_the_order():
+    batches = [np.array([i]) for i in range(20)]
+    assert [int(x[0]) for x in load_ahead(lambda b: b * 2, batches)] == list(range(0, 40, 2))
+
+
+def test_an_error_comes_up_where_its_batch_is_due():
+    def load(batch: np.ndarray) -> np.ndarray:
+        if batch[0] == 5:
+            raise UserError("broken.jpg: broken image")
+        return batch
+
+    seen = []
+    with pytest.raises(UserError, match=r"broken\.jpg"):
+        for x in load_ahead(load, [np.array([i]) for i in range(10)]):
+            seen.append(int(x[0]))
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_sources_read_by_index(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    paths = []
+    for i, image in enumerate(pixels):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(paths[-1])
+    labels, classes = np.array([0, 1, 0]), ("a", "b")
+    order = np.array([2, 0])
+    for source in (
+        FolderImages(Samples(tuple(paths), labels, classes), PLAIN, 8),
+        ArrayImages(pixels, labels, classes),
+    ):
+        assert np.array_equal(source.read(order), pixels[[2, 0]])
+        assert source.classes == classes
