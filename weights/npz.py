@@ -7,17 +7,16 @@ JSON object as bytes, for all that is no array (class names, the input contract,
 import io
 import json
 import os
-import secrets
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from resnet_np.errors import UserError
+from resnet_np.weights.atomic import atomic_file
 
 FORMAT = 1
 RECORD = "__record__"
@@ -32,39 +31,24 @@ def save_npz(
 ) -> None:
     """Write arrays, and a JSON record if there is one, to an `.npz` at exactly `path`.
 
-    The bytes go to a temporary file beside the target, are flushed to disk, and only then take the
-    target's name: a reader sees the old file or the new one, never half of one. Whatever fails,
-    Ctrl-C included, the temporary file is removed. Same arrays and record, same bytes.
+    Atomic, as `atomic_file` says. The record is stored with `"format": 1`. Same arrays and record,
+    same bytes.
 
     Raises:
         UserError: the file cannot be written (no space, no such folder, no permission).
         ValueError: an array holds Python objects, which only a pickle could store.
     """
-    target = Path(path).resolve()  # through a symbolic link, so that the link itself stays
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                _write_zip(file, arrays, record)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _write_zip(
-    file: io.BufferedWriter, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any] | None
-) -> None:
-    entries = {name: np.asarray(a) for name, a in arrays.items()}
-    if RECORD in entries:
+    if RECORD in arrays:
         raise ValueError(f"an array may not be named {RECORD!r}")
+    entries = {name: np.asarray(a) for name, a in arrays.items()}
     if record is not None:
-        text = json.dumps({"format": FORMAT, **record})
+        text = json.dumps({**record, "format": FORMAT})
         entries[RECORD] = np.frombuffer(text.encode(), dtype=np.uint8)
+    with atomic_file(path) as file:
+        _write_zip(file, entries)
+
+
+def _write_zip(file: BinaryIO, entries: Arrays) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, a in entries.items():
             # A ZipInfo made by hand carries no clock time, so equal contents give equal bytes.
@@ -81,26 +65,34 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | Non
             arrays of one name, or a record of a format this version does not know. What is wrong
             with single arrays is listed together.
     """
-    arrays: Arrays = {}
-    problems: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry, count in Counter(archive.namelist()).items():
-                if count > 1:
-                    problems.append(f"{entry} is there {count} times")
-                    continue
-                try:
-                    arrays[entry.removesuffix(".npy")] = _read_array(archive.read(entry))
-                except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                    problems.append(f"{entry} is no readable array ({error})")
+            arrays, problems = _read_zip(archive)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise UserError(f"{path}: not an .npz file, or one cut short ({error})") from error
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}")
     record = arrays.pop(RECORD, None)
     return arrays, None if record is None else _parse_record(path, record)
+
+
+def _read_zip(archive: zipfile.ZipFile) -> tuple[Arrays, list[str]]:
+    """The arrays that can be read, and what is wrong with the others."""
+    counts = Counter(archive.namelist())
+    strange = [entry for entry in counts if not entry.endswith(".npy")]
+    if strange or not counts:
+        found = f"{len(strange)} entries like {strange[0]!r}" if strange else "nothing"
+        return {}, [f"a zip, but no .npz: it holds {found}"]
+    arrays: Arrays = {}
+    problems = [f"{entry!r} is there {n} times" for entry, n in counts.items() if n > 1]
+    for entry in counts:
+        try:
+            arrays[entry.removesuffix(".npy")] = _read_array(archive.read(entry))
+        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            problems.append(f"{entry!r} is no readable array ({error})")
+    return arrays, problems
 
 
 def _read_array(data: bytes) -> np.ndarray:

@@ -1,0 +1,127 @@
+"""Read a weight file of any known format, and check it before anyone uses it."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from resnet_np.errors import UserError
+from resnet_np.weights import keras, names, tensors
+from resnet_np.weights.file import Found, WeightFile, some
+
+# How a file begins says what it is, its name does not: (offset, bytes there, reader).
+READERS: tuple[tuple[int, bytes, Callable[[str], Found]], ...] = (
+    (0, b"PK\x03\x04", tensors.from_npz),
+    (0, b"\x89HDF\r\n\x1a\n", keras.from_hdf5),
+    (8, b"{", tensors.from_safetensors),
+)
+
+
+def read(path: str | os.PathLike[str]) -> WeightFile:
+    """Read ResNet weights: torchvision's names, our layout, whatever the format.
+
+    Known are `.npz` and `.safetensors` with torchvision's names, Keras' legacy `.h5` and
+    `.weights.h5`, and our own checkpoints. Tensors keep the precision of the file; 16-bit ones are
+    widened to float32.
+
+    Raises UserError, naming the file, if it is none of these or anything in it is wrong: cut
+    short, unknown or doubled or missing names, wrong ranks, values that are not finite. All that is
+    wrong is listed together.
+    """
+    path = os.fspath(path)
+    found = _reader(path)(path)
+    found.arrays = {name: _widened(array) for name, array in found.arrays.items()}
+    problems = found.problems or list(_wrong_tensors(found.arrays))
+    if problems:
+        raise UserError(f"{path}: {'; '.join(problems)}")
+    return WeightFile(
+        path=path,
+        format=found.format,
+        source=found.source,
+        arrays=found.arrays,
+        left_out=found.left_out,
+        variant=found.variant,
+        bn_eps=found.bn_eps,
+        contract=found.contract,
+        classes=found.classes,
+        record=found.record,
+        depth=names.find_depth(found.arrays),
+        conv_bias=found.has_conv_bias(),
+        folded_statistics=found.has_folded_statistics(),
+    )
+
+
+def _reader(path: str) -> Callable[[str], Found]:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for offset, signature, reader in READERS:
+        if head[offset : offset + len(signature)] == signature:
+            return reader
+    raise UserError(
+        f"{path}: {'not a known weight format' if head else 'an empty file'}; known are .npz and"
+        " .safetensors with torchvision's names, Keras' .h5 and .weights.h5, and own checkpoints"
+    )
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    if array.dtype.name in ("float16", "bfloat16"):
+        return array.astype(np.float32)
+    return array
+
+
+def _wrong_tensors(arrays: dict[str, np.ndarray]) -> Iterator[str]:
+    """One line for each kind of wrong, naming the tensors it befell."""
+    wrong: dict[str, list[str]] = defaultdict(list)
+    modules: dict[str, set[str]] = defaultdict(set)
+    for name, array in arrays.items():
+        module, _, leaf = name.rpartition(".")
+        modules[module].add(leaf)
+        if fault := _fault(names.kind(module), leaf, array):
+            wrong[fault].append(name)
+    for module, leaves in modules.items():
+        kind = names.kind(module)
+        missing = set(names.RANKS[kind]) - leaves - {"bias"} if kind else set()
+        wrong["missing"] += [f"{module}.{leaf}" for leaf in sorted(missing)]
+    for fault, fault_names in wrong.items():
+        if fault_names:
+            yield f"{fault}: {some(fault_names)}"
+    if not wrong["missing"] and len(wrong) == 1:
+        yield from _disagreeing(arrays)
+    if not any(names.kind(module) == "conv" for module in modules):
+        yield "no convolution of a ResNet among its tensors"
+
+
+def _fault(kind: str | None, leaf: str, array: np.ndarray) -> str | None:
+    """What is wrong with one tensor, or None."""
+    if kind is None or leaf not in names.RANKS[kind]:
+        return "unknown names"
+    if array.dtype not in (np.float32, np.float64):
+        return f"numbers of type {array.dtype} where weights are floating"
+    if array.ndim != names.RANKS[kind][leaf]:
+        return f"rank {array.ndim} instead of {names.RANKS[kind][leaf]}"
+    if not array.size:
+        return "empty"
+    if not np.isfinite(array).all():
+        return "values that are not finite"
+    if leaf == "running_var" and array.min() < 0:
+        return "variances below zero"
+    return None
+
+
+def _disagreeing(arrays: dict[str, np.ndarray]) -> Iterator[str]:
+    """A convolution's output channels, its bias and its batch norm have one length."""
+    for name, w in arrays.items():
+        module, _, leaf = name.rpartition(".")
+        kind = names.kind(module)
+        if leaf != "weight" or kind == "bn":
+            continue
+        partners = [f"{module}.bias"]
+        if kind == "conv":
+            partners += [f"{names.norm_after(module)}.{part}" for part in names.RANKS["bn"]]
+        for partner in partners:
+            if partner in arrays and len(arrays[partner]) != w.shape[-1]:
+                yield f"{name} makes {w.shape[-1]} channels, {partner} has {len(arrays[partner])}"

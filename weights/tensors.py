@@ -1,0 +1,103 @@
+"""Tensors under torchvision's names, in an `.npz` or a `.safetensors`; and our own checkpoints.
+
+torchvision keeps convolutions as [K, C, R, S] and linear layers as [K, C]; they are
+transposed here, once, to our [R, S, C, K] and [C, K].
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from resnet_np.errors import UserError
+from resnet_np.weights.contract import PLAIN, TORCHVISION, Contract
+from resnet_np.weights.file import Found
+from resnet_np.weights.npz import read_npz
+
+TORCHVISION_EPS = 1e-5
+COUNTER = "counts training batches; running statistics here have a fixed momentum and need no count"
+
+
+def from_npz(path: str) -> Found:
+    """Read an `.npz`: one of our checkpoints if it carries a record, else torchvision's names."""
+    arrays, record = read_npz(path)
+    if record is None:
+        return _from_torchvision("npz", arrays)
+    return _from_checkpoint(path, arrays, record)
+
+
+def from_safetensors(path: str) -> Found:
+    """Read a `.safetensors` file with torchvision's names."""
+    import ml_dtypes  # noqa: F401  (lends NumPy the bfloat16 that such files may hold)
+    import safetensors
+
+    arrays: dict[str, np.ndarray] = {}
+    problems: list[str] = []
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                try:
+                    arrays[name] = file.get_tensor(name)
+                except (TypeError, AttributeError) as error:
+                    problems.append(f"{name!r} has a type that NumPy lacks ({error})")
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: not a .safetensors file, or one cut short ({error})") from error
+    found = _from_torchvision("safetensors", arrays)
+    found.problems += problems
+    found.problems += [f"{name!r} is there {n} times" for name, n in _repeated(path)]
+    return found
+
+
+def _repeated(path: str) -> list[tuple[str, int]]:
+    """Names that stand more than once in the header, of which the library keeps one."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        pairs = json.loads(file.read(length), object_pairs_hook=list)
+    return [(name, n) for name, n in Counter(name for name, _ in pairs).items() if n > 1]
+
+
+def _from_torchvision(format: str, arrays: Mapping[str, np.ndarray]) -> Found:
+    found = Found(format, "torchvision", TORCHVISION)
+    # Training on several GPUs puts `module.` in front of every name.
+    wrapped = all(name.startswith("module.") for name in arrays)
+    for origin, array in arrays.items():
+        name = origin.removeprefix("module.") if wrapped else origin
+        if name.endswith("num_batches_tracked"):
+            found.left_out[origin] = COUNTER
+        else:
+            found.add(name, _to_our_layout(array), origin)
+    # torchvision's convolutions have no bias: with one, the weights come from elsewhere.
+    found.bn_eps = None if found.has_conv_bias() else TORCHVISION_EPS
+    return found
+
+
+def _to_our_layout(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)  # [K, C, R, S] -> [R, S, C, K]
+    elif array.ndim == 2:
+        array = array.T  # [K, C] -> [C, K]
+    return np.ascontiguousarray(array) if array.ndim else array
+
+
+def _from_checkpoint(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], record: dict[str, Any]
+) -> Found:
+    """Our own checkpoint: the model's arrays lie under `model/`, in our layout already."""
+    try:
+        contract = Contract.from_record(record["contract"]) if "contract" in record else PLAIN
+        config = dict(record.get("model", {}))
+        classes = record.get("classes")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its record is damaged ({error})") from error
+    found = Found("checkpoint", "resnet_np", contract, record=record)
+    found.variant, found.bn_eps = config.get("variant"), config.get("bn_eps")
+    found.classes = None if classes is None else tuple(classes)
+    for origin, array in arrays.items():
+        if origin.startswith("model/"):
+            found.add(origin.removeprefix("model/"), array, origin)
+        else:
+            found.left_out[origin] = "belongs to the training run, not to the model"
+    return found
