@@ -1,0 +1,62 @@
+"""Kernels: arrays in, arrays out. No tensors, no models, no tape.
+
+Letters used in every kernel, comment and docstring of the project:
+
+    N  images in the batch        R, S  kernel height and width
+    H, W  input height and width  P, Q  output height and width
+    C  input channels             K     output channels
+
+    x  input   w  weight   b  bias   y  output   gy, gx, gw, gb  gradients of the loss by these
+
+Activations are NHWC (`x[N, H, W, C]`) and convolution weights are HWIO (`w[R, S, C, K]`): with the
+channels last, a 1x1 convolution is one matrix product on the activation as it lies in memory.
+
+`stride` is a pair (vertical, horizontal); `padding` is ((top, bottom), (left, right)). The number
+and "same" forms that people write are turned into these one floor up, in `resnet_np.autograd`.
+
+Every kernel exists more than once, with the same name and signature:
+
+    reference.py   naive loops: the definition, for tests and readers
+    array.py       whole-array operations, for NumPy and CuPy alike: im2col + matrix product
+
+`of(x)` picks the module that is right for an array. It is the only switch in the project. A result
+is written into `out` where one is given.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray: the two share no base class
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+NO_PADDING: Padding = ((0, 0), (0, 0))
+
+
+def get_array_module(x: Array) -> Any:
+    """The module whose functions work on `x`: `numpy`, or `cupy` for an array on a GPU."""
+    if isinstance(x, np.ndarray | np.generic):
+        return np
+    import cupy  # only an array that CuPy made brings us here
+
+    return cupy
+
+
+def of(x: Array) -> ModuleType:
+    """The kernels for `x`, chosen by the array's type and nothing else."""
+    from resnet_np.kernels import array
+
+    return array
+
+
+def output_sizes(x_shape: tuple[int, ...], size: Pair, stride: Pair, padding: Padding) -> Pair:
+    """(P, Q) of a sliding window on [N, H, W, C]: floor((H + padding - size) / stride) + 1.
+
+    ResNet's stem on 224 pixels: floor((224 + 6 - 7) / 2) + 1 = 112.
+    """
+    p, q = (
+        (pixels + sum(border) - window) // step + 1
+        for pixels, border, window, step in zip(x_shape[1:3], padding, size, stride, strict=True)
+    )
+    return p, q

@@ -1,0 +1,299 @@
+"""The tape: tensors that remember how they were made, and the way back through them.
+
+A `Tensor` is an array and, where a gradient is wanted, the `Op` that made it. An op knows its input
+tensors, so the tensors and ops of a forward pass form a graph. `backward` walks that graph from the
+loss to the parameters: each op turns the gradient by its output, `gy`, into the gradients by its
+inputs, and where a tensor was used more than once, its gradients add up (the chain rule; Griewank &
+Walther 2008, "Evaluating Derivatives", section 3.2, reverse mode).
+
+First order only: the gradients are plain arrays. There are no views and no in-place operations on
+tensors, so what an op saved for its way back is still what it was.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Union
+
+import numpy as np
+
+from resnet_np.kernels import Array, get_array_module
+
+_grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
+
+Operand = Union["Tensor", Array, float, int]
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside, nothing is recorded: no tape, no saved arrays. For prediction and evaluation."""
+    token = _grad_enabled.set(False)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)
+
+
+class Op:
+    """One operation: arrays in, an array out, and the way back.
+
+    A subclass takes its static attributes (a stride, an axis) in `__init__` and defines `forward`
+    and `backward`. Before `forward` runs, `needs` says which inputs want a gradient; `forward` puts
+    the arrays that the way back will read into `saved`, which its class's docstring lists.
+    `backward` returns a gradient, or None, for each input. It never writes into `gy`.
+    """
+
+    needs: tuple[bool, ...] = ()
+    saved: Any = None
+    inputs: "tuple[Tensor | None, ...]" = ()
+    released = False
+
+    def forward(self, *arrays: Any) -> Array:
+        raise NotImplementedError
+
+    def backward(self, gy: Array) -> tuple[Array | None, ...]:
+        raise NotImplementedError
+
+    def __call__(self, *inputs: "Tensor | None") -> "Tensor":
+        """Run forward; record the op only if some input requires a gradient."""
+        _check_alike(type(self).__name__, inputs)
+        enabled = _grad_enabled.get()
+        self.needs = tuple(enabled and t is not None and t.requires_grad for t in inputs)
+        y = Tensor(self.forward(*(None if t is None else t.data for t in inputs)))
+        if any(self.needs):
+            y.requires_grad = True
+            y.op = self
+            self.inputs = inputs
+        return y
+
+    def release(self) -> None:
+        """Let go of everything that the way back needed."""
+        self.saved, self.inputs, self.released = None, (), True
+
+
+class Tensor:
+    """An array with a place on the tape.
+
+    Parameters
+    ----------
+    data : a NumPy or CuPy array, kept as it is; or numbers and lists, which become float32
+    requires_grad : whether `backward` shall fill `grad`
+
+    Attributes
+    ----------
+    data : the array
+    grad : an array of the same shape after `backward`, on tensors that the user made; else None
+    op : the op that made this tensor; None for a tensor that the user made (a leaf)
+    """
+
+    __array_ufunc__ = None  # `array * tensor` is ours to answer, not NumPy's
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError("Tensor(data): data is a Tensor already")
+        if not hasattr(data, "dtype"):
+            data = np.asarray(data, np.float32)
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(f"requires_grad needs floating-point data, not {data.dtype}")
+        self.data: Array = data
+        self.requires_grad = requires_grad
+        self.grad: Array | None = None
+        self.op: Op | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        flag = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({self.data!r}{flag})"
+
+    def numpy(self) -> np.ndarray:
+        """The data as a NumPy array: the same memory on the CPU, a copy from the GPU."""
+        return self.data if get_array_module(self.data) is np else self.data.get()
+
+    def item(self) -> float:
+        """The one number of a tensor that holds one."""
+        return float(self.data.item())
+
+    def backward(self, gy: Array | None = None) -> None:
+        """Add the gradient of this tensor to `grad` of every leaf that it depends on.
+
+        `gy` is the gradient of the final result by this tensor. It is 1 for a loss of one number,
+        and must be given for anything larger.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward(): nothing that this tensor depends on requires a gradient")
+        if gy is None:
+            if self.size != 1:
+                raise ValueError(f"backward() on shape {self.shape} needs gy of the same shape")
+            gy = get_array_module(self.data).ones_like(self.data)
+        if gy.shape != self.shape or gy.dtype != self.dtype:
+            raise ValueError(
+                f"backward(gy): gy is {gy.dtype} {gy.shape}, the tensor {self.dtype} {self.shape}"
+            )
+        _run_backward(self, gy)
+
+    # The arithmetic is in arithmetic.py and shape.py; these are its operators.
+
+    def __add__(self, other: Operand) -> "Tensor":
+        return arithmetic.add(self, other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Operand) -> "Tensor":
+        return arithmetic.multiply(self, other)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "Tensor":
+        return arithmetic.multiply(self, -1)
+
+    def __sub__(self, other: Operand) -> "Tensor":
+        return arithmetic.subtract(self, other)
+
+    def __rsub__(self, other: Operand) -> "Tensor":
+        return arithmetic.add(-self, other)
+
+    def __truediv__(self, other: Operand) -> "Tensor":
+        return arithmetic.divide(self, other)
+
+    def __rtruediv__(self, other: Operand) -> "Tensor":
+        return arithmetic.multiply(self**-1, other)
+
+    def __pow__(self, exponent: float) -> "Tensor":
+        return arithmetic.power(self, exponent)
+
+    def __matmul__(self, other: Operand) -> "Tensor":
+        return arithmetic.matmul(self, other)
+
+    def exp(self) -> "Tensor":
+        return arithmetic.exp(self)
+
+    def log(self) -> "Tensor":
+        return arithmetic.log(self)
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
+        return arithmetic.sum(self, axis, keepdims)
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> "Tensor":
+        return arithmetic.mean(self, axis, keepdims)
+
+    def max(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
+        return arithmetic.max(self, axis, keepdims)
+
+    def reshape(self, *shape: int) -> "Tensor":
+        return arithmetic.reshape(self, shape)
+
+    def transpose(self, *axes: int) -> "Tensor":
+        return arithmetic.transpose(self, axes)
+
+
+def as_tensor(value: Operand, like: Tensor) -> Tensor:
+    """An operand as a tensor: plain numbers take the dtype and device of `like`."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, int | float):
+        return Tensor(get_array_module(like.data).asarray(value, like.dtype))
+    return Tensor(value)
+
+
+class _Sum:
+    """The gradients of one tensor, added up as they come in.
+
+    The first is borrowed: it may be another tensor's gradient, too (a residual add passes its `gy`
+    to both sides), so it is never written to. The second makes a new array, and only then is there
+    something of our own that later ones are added into.
+    """
+
+    def __init__(self) -> None:
+        self.value: Array = None
+        self.owned = False
+
+    def add(self, g: Array) -> None:
+        if self.value is None:
+            self.value = g
+        elif self.owned:
+            self.value += g
+        else:
+            self.value, self.owned = self.value + g, True
+
+    def own(self) -> Array:
+        """The sum, as an array that nobody else holds."""
+        return self.value if self.owned else self.value.copy()
+
+
+def _run_backward(root: Tensor, gy: Array) -> None:
+    """Visit every op after all the ops that used its output, without recursion."""
+    uses = _count_uses(root)
+    sums: dict[Tensor, _Sum] = {root: _Sum()}
+    sums[root].add(gy)
+    ready, leaves = [root], []
+    while ready:
+        tensor = ready.pop()
+        op = tensor.op
+        if op is None:
+            leaves.append(tensor)
+            continue
+        # Popped, so that this gradient is freed as soon as the op has used it.
+        gradients = op.backward(sums.pop(tensor).value)
+        for x, need, gx in zip(op.inputs, op.needs, gradients, strict=True):
+            if x is None or not need:
+                continue
+            if gx is None or gx.shape != x.shape:
+                got = "no gradient" if gx is None else f"a gradient of shape {gx.shape}"
+                raise RuntimeError(f"{type(op).__name__}.backward made {got} for {x.shape}")
+            sums.setdefault(x, _Sum()).add(gx)
+            uses[x] -= 1
+            if uses[x] == 0:
+                ready.append(x)
+        op.release()
+    for leaf in leaves:
+        g = sums.pop(leaf).own()
+        leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def _count_uses(root: Tensor) -> dict[Tensor, int]:
+    """How often each tensor behind `root` is used as an input of an op behind `root`."""
+    uses: dict[Tensor, int] = {root: 0}
+    stack = [root]
+    while stack:
+        op = stack.pop().op
+        if op is None:
+            continue
+        if op.released:
+            raise RuntimeError("backward() was called before: run the forward pass again")
+        for x, need in zip(op.inputs, op.needs, strict=True):
+            if x is None or not need:
+                continue
+            if x not in uses:
+                uses[x] = 0
+                stack.append(x)
+            uses[x] += 1
+    return uses
+
+
+def _check_alike(name: str, inputs: "tuple[Tensor | None, ...]") -> None:
+    """Inputs of one op share dtype and device: nothing is cast or moved silently."""
+    kinds = {(get_array_module(t.data).__name__, str(t.dtype)) for t in inputs if t is not None}
+    if len(kinds) > 1:
+        listed = ", ".join(f"{dtype} ({module})" for module, dtype in sorted(kinds))
+        raise TypeError(f"{name}: the inputs must share one dtype and one device, not {listed}")
+
+
+from resnet_np.autograd import arithmetic  # noqa: E402 -- it needs the classes above
