@@ -8,6 +8,7 @@ to the op, so that a fast kernel can apply them while the numbers are at hand.
 
 from resnet_np import kernels
 from resnet_np.autograd.tensor import Op, Tensor
+from resnet_np.errors import UserError
 from resnet_np.kernels import Array
 
 
@@ -56,7 +57,7 @@ def batch_norm(
     """
     _check_channels("batch_norm", x, gamma, beta)
     if x.size == x.shape[-1]:
-        raise ValueError(
+        raise UserError(
             f"batch_norm: one value per channel in x of shape {x.shape} has no variance; "
             "use a larger batch or a larger image"
         )

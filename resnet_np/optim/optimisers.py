@@ -1,0 +1,184 @@
+"""Optimisers: PyTorch's rules, with parameter groups. The arithmetic is in `resnet_np.kernels`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from resnet_np import kernels
+from resnet_np.kernels import Array, get_array_module
+from resnet_np.nn import Parameter
+
+
+class Optimiser:
+    """What all optimisers share: groups, state, and reading and writing them.
+
+    Parameters
+    ----------
+    params : parameters; or groups, dicts such as {"params": [...], "lr": 0.001}, whose other
+        entries replace the optimiser's defaults for these parameters
+    defaults : the options of a group that does not give its own; `groups` holds them, and a
+        schedule may change them there
+
+    `step` passes over parameters without a gradient, so frozen ones stay as they are, bit for bit.
+    """
+
+    def __init__(
+        self, params: Sequence[Parameter] | Sequence[dict[str, Any]], defaults: dict[str, Any]
+    ) -> None:
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ValueError(f"{type(self).__name__}: there is no parameter to train")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            unknown = set(group) - set(defaults) - {"params"}
+            if unknown:
+                raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)}")
+        self.groups: list[dict[str, Any]] = [
+            {**defaults, **group, "params": list(group["params"])} for group in groups
+        ]
+        if min(float(group["lr"]) for group in self.groups) < 0:
+            raise ValueError(f"{type(self).__name__}: lr must not be negative")
+        self._parameters: list[Parameter] = [p for g in self.groups for p in g["params"]]
+        if len({id(p) for p in self._parameters}) < len(self._parameters):
+            raise ValueError(f"{type(self).__name__}: a parameter is in two groups")
+        self._state: list[dict[str, Any]] = [{} for _ in self._parameters]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last step."""
+        for p in self._parameters:
+            p.grad = None
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient, in place."""
+        states: Iterator[dict[str, Any]] = iter(self._state)
+        for group in self.groups:
+            for p in group["params"]:
+                state = next(states)
+                if p.grad is not None:
+                    self._update(p.data, p.grad, state, group)
+
+    def _update(
+        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Options of each group, and "<parameter number>.<name>" -> array or number."""
+        options = [{k: v for k, v in g.items() if k != "params"} for g in self.groups]
+        state = {f"{i}.{name}": value for i, s in enumerate(self._state) for name, value in s.items()}
+        return {"groups": options, "state": state}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """The inverse of `state_dict`, for an optimiser made over the same parameters."""
+        if len(saved["groups"]) != len(self.groups):
+            raise ValueError("the saved optimiser has other parameter groups")
+        for group, options in zip(self.groups, saved["groups"], strict=True):
+            group.update(options)
+        self._state = [{} for _ in self._parameters]
+        for key, value in saved["state"].items():
+            i, name = key.split(".")
+            if hasattr(value, "shape") and value.ndim:
+                value = get_array_module(self._parameters[int(i)].data).array(value)
+            self._state[int(i)][name] = value
+
+
+def _zeros(state: dict[str, Any], name: str, like: Array) -> Array:
+    """The state array of this name, zero at first."""
+    if name not in state:
+        state[name] = get_array_module(like).zeros_like(like)
+    return state[name]
+
+
+class SGD(Optimiser):
+    """Stochastic gradient descent with momentum (Sutskever et al. 2013), see `kernels.sgd_step`."""
+
+    def __init__(
+        self,
+        params: Sequence[Parameter] | Sequence[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if nesterov and not momentum:
+            raise ValueError("SGD: nesterov needs a momentum")
+        options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        super().__init__(params, {"lr": lr, **options})
+
+    def _update(
+        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        v = _zeros(state, "velocity", w) if options["momentum"] else None
+        kernels.of(w).sgd_step(
+            w, g, v, options["lr"], options["momentum"], options["nesterov"],
+            options["weight_decay"],
+        )  # fmt: skip
+
+
+class RMSprop(Optimiser):
+    """Divide by a running root mean square of the gradient; see `kernels.rmsprop_step`."""
+
+    def __init__(
+        self,
+        params: Sequence[Parameter] | Sequence[dict[str, Any]],
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        options = {"alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, {"lr": lr, **options})
+
+    def _update(
+        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        square = _zeros(state, "square", w)
+        v = _zeros(state, "velocity", w) if options["momentum"] else None
+        kernels.of(w).rmsprop_step(
+            w, g, square, v, options["lr"], options["alpha"], options["eps"],
+            options["momentum"], options["weight_decay"],
+        )  # fmt: skip
+
+
+class Adam(Optimiser):
+    """Kingma & Ba 2015; weight decay, if any, is added to the gradient. See `kernels.adam_step`."""
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Sequence[Parameter] | Sequence[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        options = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {"lr": lr, **options})
+
+    def _update(
+        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        m, v = _zeros(state, "mean", w), _zeros(state, "square", w)
+        state["step"] = int(state.get("step", 0)) + 1
+        kernels.of(w).adam_step(
+            w, g, m, v, state["step"], options["lr"], tuple(options["betas"]), options["eps"],
+            options["weight_decay"], self.decoupled,
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Sequence[Parameter] | Sequence[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
