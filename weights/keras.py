@@ -94,7 +94,7 @@ def _from_legacy(group: "h5py.Group") -> tuple[Found, Layers]:
 
 
 def _text_list(group: "h5py.Group", attribute: str) -> list[str]:
-    """A list of names, kept in one attribute or, where it is long, in attribute0, attribute1, ..."""
+    """A list of names kept in one attribute or, if it is long, in attribute0, attribute1, ..."""
     if attribute in group.attrs:
         pieces = [group.attrs[attribute]]
     else:
