@@ -5,7 +5,6 @@ transposed here, once, to our [R, S, C, K] and [C, K].
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -82,19 +81,16 @@ def _to_our_layout(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array) if array.ndim else array
 
 
-def _from_checkpoint(
-    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], record: dict[str, Any]
-) -> Found:
+def _from_checkpoint(path: str, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> Found:
     """Our own checkpoint: the model's arrays lie under `model/`, in our layout already."""
     try:
         contract = Contract.from_record(record["contract"]) if "contract" in record else PLAIN
         config = dict(record.get("model", {}))
-        classes = record.get("classes")
+        classes = tuple(record["classes"]) if "classes" in record else None
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: its record is damaged ({error})") from error
-    found = Found("checkpoint", "resnet_np", contract, record=record)
+    found = Found("checkpoint", "resnet_np", contract, classes=classes, record=record)
     found.variant, found.bn_eps = config.get("variant"), config.get("bn_eps")
-    found.classes = None if classes is None else tuple(classes)
     for origin, array in arrays.items():
         if origin.startswith("model/"):
             found.add(origin.removeprefix("model/"), array, origin)
