@@ -117,7 +117,9 @@ class MatMul(Op):
 
     def forward(self, a: Array, b: Array) -> Array:
         if a.ndim < 2 or b.ndim < 2:
-            raise ValueError(f"a @ b needs at least two axes on each side, not {a.shape}, {b.shape}")
+            raise ValueError(
+                f"a @ b needs at least two axes on each side, not {a.shape}, {b.shape}"
+            )
         self.saved = a, b
         return a @ b
 

@@ -115,9 +115,7 @@ class _Check:
             Tensor(np.array(x, np.float64), requires_grad=True) if _is_float(x) else x
             for x in inputs
         ]
-        variables = {
-            f"input {i}": x for i, x in enumerate(self.arguments) if isinstance(x, Tensor)
-        }
+        variables = {f"input {i}": x for i, x in enumerate(self.arguments) if isinstance(x, Tensor)}
         if hasattr(f, "named_parameters"):
             self.f = module = _randomised_copy(f, rng)
             variables |= {name: p for name, p in module.named_parameters() if p.requires_grad}

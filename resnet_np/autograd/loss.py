@@ -10,7 +10,6 @@ is in t. So there is one op, and one function that builds t.
 
 from typing import Literal
 
-
 from resnet_np import kernels
 from resnet_np.autograd.tensor import Op, Tensor
 from resnet_np.kernels import Array, get_array_module
@@ -80,7 +79,9 @@ def target_weights(
     targets = xp.asarray(targets)
     weights = xp.ones(k, logits.dtype) if class_weights is None else xp.asarray(class_weights)
     if weights.shape != (k,):
-        raise ValueError(f"cross_entropy: class_weights must have shape ({k},), not {weights.shape}")
+        raise ValueError(
+            f"cross_entropy: class_weights must have shape ({k},), not {weights.shape}"
+        )
     if targets.dtype.kind in "iu":
         if targets.shape != (n,):
             raise ValueError(f"cross_entropy: {n} rows need {n} targets, not {targets.shape}")

@@ -138,7 +138,9 @@ class Tensor:
         and must be given for anything larger.
         """
         if not self.requires_grad:
-            raise RuntimeError("backward(): nothing that this tensor depends on requires a gradient")
+            raise RuntimeError(
+                "backward(): nothing that this tensor depends on requires a gradient"
+            )
         if gy is None:
             if self.size != 1:
                 raise ValueError(f"backward() on shape {self.shape} needs gy of the same shape")

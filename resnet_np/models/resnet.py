@@ -234,9 +234,7 @@ def make_head(
     return Sequential(*layers, last) if layers else last
 
 
-def _check(
-    depth: int, variant: str, include_top: bool, pooling: str | None, width: float
-) -> None:
+def _check(depth: int, variant: str, include_top: bool, pooling: str | None, width: float) -> None:
     if depth not in BLOCKS:
         raise UserError(f"depth must be one of {', '.join(map(str, BLOCKS))}, not {depth}")
     if variant not in ("v1", "v1.5") or (variant == "v1" and depth < 50):

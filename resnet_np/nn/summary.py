@@ -27,8 +27,10 @@ def summary(model: Module, input_shape: tuple[int, int, int]) -> str:
         shape = "(" + ", ".join(["N", *map(str, shapes[name][1:])]) + ")"
         rows.append((f"{name} ({type(module).__name__})", shape, f"{total:,}", trained))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip()
-             for row in rows]
+    lines = [
+        "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     lines.insert(1, "=" * max(map(len, lines)))
     return "\n".join([*lines, "=" * len(lines[1]), *_totals(model)])
 

@@ -1,5 +1,5 @@
-"""Optimisers."""
+"""Optimizers."""
 
-from resnet_np.optim.optimisers import SGD, Adam, AdamW, Optimiser, RMSprop
+from resnet_np.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimiser", "RMSprop"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]

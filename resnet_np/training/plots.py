@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_np.files import replacing
+from resnet_np.weights.atomic import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,5 +66,5 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=110)

@@ -1,4 +1,4 @@
-"""Optimisers: PyTorch's rules, with parameter groups. The arithmetic is in `resnet_np.kernels`."""
+"""Optimizers: PyTorch's rules, with parameter groups. The arithmetic is in `resnet_np.kernels`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ from resnet_np.kernels import Array, get_array_module
 from resnet_np.nn import Parameter
 
 
-class Optimiser:
-    """What all optimisers share: groups, state, and reading and writing them.
+class Optimizer:
+    """What all optimizers share: groups, state, and reading and writing them.
 
     Parameters
     ----------
@@ -57,19 +57,19 @@ class Optimiser:
                 if p.grad is not None:
                     self._update(p.data, p.grad, state, group)
 
-    def _update(
-        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Options of each group, and "<parameter number>.<name>" -> array or number."""
         options = [{k: v for k, v in g.items() if k != "params"} for g in self.groups]
-        state = {f"{i}.{name}": value for i, s in enumerate(self._state) for name, value in s.items()}
+        state = {
+            f"{i}.{name}": value for i, s in enumerate(self._state) for name, value in s.items()
+        }
         return {"groups": options, "state": state}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """The inverse of `state_dict`, for an optimiser made over the same parameters."""
+        """The inverse of `state_dict`, for an optimizer made over the same parameters."""
         if len(saved["groups"]) != len(self.groups):
             raise ValueError("the saved optimiser has other parameter groups")
         for group, options in zip(self.groups, saved["groups"], strict=True):
@@ -89,7 +89,7 @@ def _zeros(state: dict[str, Any], name: str, like: Array) -> Array:
     return state[name]
 
 
-class SGD(Optimiser):
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum (Sutskever et al. 2013), see `kernels.sgd_step`."""
 
     def __init__(
@@ -105,9 +105,7 @@ class SGD(Optimiser):
         options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
 
-    def _update(
-        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
         v = _zeros(state, "velocity", w) if options["momentum"] else None
         kernels.of(w).sgd_step(
             w, g, v, options["lr"], options["momentum"], options["nesterov"],
@@ -115,7 +113,7 @@ class SGD(Optimiser):
         )  # fmt: skip
 
 
-class RMSprop(Optimiser):
+class RMSprop(Optimizer):
     """Divide by a running root mean square of the gradient; see `kernels.rmsprop_step`."""
 
     def __init__(
@@ -130,9 +128,7 @@ class RMSprop(Optimiser):
         options = {"alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
 
-    def _update(
-        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
         square = _zeros(state, "square", w)
         v = _zeros(state, "velocity", w) if options["momentum"] else None
         kernels.of(w).rmsprop_step(
@@ -141,7 +137,7 @@ class RMSprop(Optimiser):
         )  # fmt: skip
 
 
-class Adam(Optimiser):
+class Adam(Optimizer):
     """Kingma & Ba 2015; weight decay, if any, is added to the gradient. See `kernels.adam_step`."""
 
     decoupled = False
@@ -157,9 +153,7 @@ class Adam(Optimiser):
         options = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
 
-    def _update(
-        self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
         m, v = _zeros(state, "mean", w), _zeros(state, "square", w)
         state["step"] = int(state.get("step", 0)) + 1
         kernels.of(w).adam_step(

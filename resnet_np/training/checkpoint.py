@@ -1,0 +1,139 @@
+"""A training run in one file: enough to predict with, and enough to go on from.
+
+An `.npz` with the arrays `model/<name>` and `optimizer/<name>`, and a JSON record:
+
+    format      1
+    model       the arguments that rebuild the network: ResNet(**record["model"])
+    classes     class names, in the order of the logits
+    contract    the input that the network expects (`Contract.to_record`)
+    image_size  side of the square images it was trained on
+    optimizer   {"name", "state"}: what of the optimiser's state is no array
+    epoch       how many epochs are done
+    random      states of the generators: "order" of the images, and each dropout layer's
+    arguments   the options of the run
+    images      how many images each split has
+    history     one record of figures per epoch
+
+A file without `optimizer`, `epoch`, `random`, `arguments`, `images` and `history` can still predict.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from resnet_np.device import to_host
+from resnet_np.errors import UserError
+from resnet_np.models.resnet import ResNet
+from resnet_np.nn import Dropout
+from resnet_np.optim import Optimizer
+from resnet_np.weights import Contract, read_npz, save_npz
+
+TO_PREDICT = ("model", "classes", "contract", "image_size")
+TO_GO_ON = ("optimizer", "epoch", "random", "arguments", "images", "history")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read from a checkpoint file: the arrays by part, and the record."""
+
+    path: str
+    model: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray]
+    record: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.record["classes"])
+
+    @property
+    def contract(self) -> Contract:
+        return Contract.from_record(self.record["contract"])
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: ResNet,
+    optimizer: Optimizer,
+    order: np.random.Generator,
+    record: dict[str, Any],
+) -> None:
+    """Write a checkpoint, whole or not at all. `record` brings what the four others cannot say:
+    classes, contract, image_size, epoch, arguments, images, history. Raises UserError.
+    """
+    state = {name: _on_host(value) for name, value in optimizer.state_dict().items()}
+    arrays = {f"model/{name}": to_host(a) for name, a in model.state_dict().items()}
+    arrays |= {f"optimizer/{n}": a for n, a in state.items() if isinstance(a, np.ndarray)}
+    numbers = {n: value for n, value in state.items() if not isinstance(value, np.ndarray)}
+    own = {
+        "model": model.config,
+        "optimizer": {"name": type(optimizer).__name__, "state": numbers},
+        "random": {"order": _state(order)}
+        | {name: _state(layer.rng) for name, layer in _dropouts(model).items()},
+    }
+    save_npz(path, arrays, record | own)
+
+
+def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Checkpoint:
+    """Read a checkpoint. With `to_go_on`, it must hold the state of the training run, too.
+
+    Raises UserError if the file is missing, damaged, or holds something else.
+    """
+    arrays, record = read_npz(path)
+    if record is None:
+        raise UserError(
+            f"{path}: bare weights, not a checkpoint; `python -m resnet_np.finetune --weights "
+            f"{path}` makes a checkpoint with class names from them"
+        )
+    missing = [key for key in TO_PREDICT + TO_GO_ON * to_go_on if key not in record]
+    if missing:
+        purpose = "go on training" if to_go_on else "predict"
+        raise UserError(f"{path}: cannot {purpose}: its record has no {', '.join(missing)}")
+    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+    for name, array in arrays.items():
+        part, _, rest = name.partition("/")
+        if part in parts and rest:
+            parts[part][rest] = array
+    return Checkpoint(os.fspath(path), parts["model"], parts["optimizer"], record)
+
+
+def restore_model(checkpoint: Checkpoint) -> ResNet:
+    """The network of a checkpoint, with its weights. Raises UserError if they do not fit."""
+    try:
+        model = ResNet(**checkpoint.record["model"])
+        model.load_state_dict(checkpoint.model)
+    except (TypeError, ValueError, UserError) as error:
+        raise UserError(f"{checkpoint.path}: {error}") from error
+    return model
+
+
+def restore_run(
+    checkpoint: Checkpoint, model: ResNet, optimizer: Optimizer, order: np.random.Generator
+) -> None:
+    """Bring optimiser and random generators to where they were when the file was written.
+
+    Raises UserError if the optimiser or the network is another one.
+    """
+    saved, states = checkpoint.record["optimizer"], checkpoint.record["random"]
+    try:
+        if saved["name"] != type(optimizer).__name__:
+            raise UserError(f"was trained with {saved['name']}, not {type(optimizer).__name__}")
+        optimizer.load_state_dict(saved["state"] | checkpoint.optimizer)
+        order.bit_generator.state = states["order"]
+        for name, layer in _dropouts(model).items():
+            layer.rng.bit_generator.state = states[name]
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise UserError(f"{checkpoint.path}: cannot go on from it: {error}") from error
+
+
+def _dropouts(model: ResNet) -> dict[str, Dropout]:
+    return {name: m for name, m in model.named_modules() if isinstance(m, Dropout)}
+
+
+def _state(rng: np.random.Generator) -> dict[str, Any]:
+    return dict(rng.bit_generator.state)
+
+
+def _on_host(value: Any) -> Any:
+    return to_host(value) if hasattr(value, "dtype") else value

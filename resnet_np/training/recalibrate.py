@@ -1,0 +1,140 @@
+"""Statistics that do not belong to the images: noticed before training, and repaired exactly.
+
+Some published weights have their batch-norm statistics multiplied into gamma and beta: running mean
+0, running variance 1. With fixed statistics they are right. As soon as batch norm is trained it
+divides by the batch's own deviation, which was never taken out of gamma, and the network falls
+apart. `disagreement` compares stored statistics with measured ones; `recalibrate` stores what was
+measured and changes gamma and beta so that, with fixed statistics, every output stays as it was.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from resnet_np.autograd import Tensor, no_grad
+from resnet_np.data.loader import load_ahead, split_batches
+from resnet_np.device import to_device, to_host
+from resnet_np.kernels import Array
+from resnet_np.models.resnet import ResNet
+from resnet_np.nn import BatchNorm2d, Module
+from resnet_np.training.features import Inputs
+
+# Stored and measured variances differ grossly when most channels are apart by more than this
+# factor. Other photographs move them by a factor of two or so, folded statistics by hundreds.
+GROSS = 10.0
+
+
+@dataclass
+class Moments:
+    """Count, mean and variance of numbers per channel, in float64. mean, var: [C]."""
+
+    count: int
+    mean: np.ndarray
+    var: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> "Moments":
+        """Those of x [..., C] over all axes but the last; the variance is the biased one."""
+        x = x.reshape(-1, x.shape[-1]).astype(np.float64)  # [N, H, W, C] -> [N*H*W, C]
+        return cls(len(x), x.mean(axis=0), x.var(axis=0))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Those of both sets of numbers together (Chan, Golub & LeVeque 1983, eq. 2.1)."""
+        count = self.count + other.count
+        share = other.count / count
+        delta = other.mean - self.mean
+        var = (1 - share) * self.var + share * other.var + share * (1 - share) * delta**2
+        return Moments(count, self.mean + share * delta, var)
+
+
+class _Recorder(Module):
+    """Stands in for a batch norm, and keeps the moments of what flows into it."""
+
+    def __init__(self, layer: BatchNorm2d) -> None:
+        super().__init__()
+        self.layer = layer
+        self.moments: Moments | None = None
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        moments = Moments.of(to_host(x.data))
+        self.moments = moments if self.moments is None else self.moments + moments
+        return self.layer(x, residual, relu)
+
+
+def trainable_norms(model: ResNet) -> dict[str, BatchNorm2d]:
+    """The batch norms that training would change, by name."""
+    modules = model.named_modules()
+    return {n: m for n, m in modules if isinstance(m, BatchNorm2d) and not m.frozen}
+
+
+def measure(
+    model: ResNet, start: str, inputs: Inputs, indices: np.ndarray, batch_size: int
+) -> dict[str, Moments]:
+    """The moments at the input of each trainable batch norm, in one pass with fixed statistics.
+
+    inputs: what enters the model at stage `start`; `indices` [n] chooses the images to look at.
+    """
+    modules = dict(model.named_modules())
+    recorders = {name: _Recorder(layer) for name, layer in trainable_norms(model).items()}
+    try:
+        for name, recorder in recorders.items():
+            _put(modules, name, recorder)
+        model.eval()
+        with no_grad():
+            for loaded in load_ahead(inputs.load, split_batches(indices, batch_size)):
+                model(Tensor(inputs.prepare(loaded)), start=start, stop="fc")
+    finally:
+        for name, recorder in recorders.items():
+            _put(modules, name, recorder.layer)
+    return {name: r.moments for name, r in recorders.items() if r.moments is not None}
+
+
+def disagreement(model: ResNet, measured: dict[str, Moments]) -> dict[str, float]:
+    """For each measured batch norm, by which factor its stored variances are wrong: >= 1.
+
+    The median over the channels, of the larger over the smaller of stored and measured variance
+    about the stored mean. Channels that are constant both ways do not count.
+    """
+    norms = trainable_norms(model)
+    factors = {}
+    for name, moments in measured.items():
+        layer = norms[name]
+        stored = to_host(layer.running_var).astype(np.float64) + layer.eps
+        seen = moments.var + (moments.mean - to_host(layer.running_mean)) ** 2 + layer.eps
+        factors[name] = float(np.exp(np.median(np.abs(np.log(seen / stored)))))
+    return factors
+
+
+def recalibrate(model: ResNet, measured: dict[str, Moments]) -> None:
+    """Store the measured statistics, and change gamma and beta so that the outputs stay.
+
+    With old statistics m, v and new ones mu, s, for all x
+
+        gamma (x - m) / sqrt(v + eps) + beta  ==  gamma' (x - mu) / sqrt(s + eps) + beta'
+
+    if gamma' = gamma sqrt((s + eps) / (v + eps)) and beta' = beta + gamma (mu - m) / sqrt(v + eps).
+    """
+    norms = trainable_norms(model)
+    for name, moments in measured.items():
+        layer = norms[name]
+        gamma, beta = (to_host(p.data).astype(np.float64) for p in (layer.weight, layer.bias))
+        mean, var = (
+            to_host(b).astype(np.float64) for b in (layer.running_mean, layer.running_var)
+        )
+        scale = gamma / np.sqrt(var + layer.eps)
+        _set(layer.weight.data, scale * np.sqrt(moments.var + layer.eps))
+        _set(layer.bias.data, beta + scale * (moments.mean - mean))
+        _set(layer.running_mean, moments.mean)
+        _set(layer.running_var, moments.var)
+
+
+def _set(array: Array, values: np.ndarray) -> None:
+    """Write host values into a parameter or a buffer, wherever it lies."""
+    device = "cpu" if isinstance(array, np.ndarray) else "gpu"
+    array[...] = to_device(values.astype(array.dtype), device)
+
+
+def _put(modules: dict[str, Module], name: str, module: Module) -> None:
+    """Make `module` the one that is found under this dotted name."""
+    parent, _, last = name.rpartition(".")
+    setattr(modules[parent], last, module)

@@ -1,0 +1,55 @@
+"""What a run shows on the screen: progress bars with time left, and tables."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from resnet_np.training.loop import Progress
+from resnet_np.training.metrics import Figures
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+
+def bars(console: "Console") -> "Bars":
+    """Progress bars: what, how far, the figures so far, the time left. Use with `with`."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+    )
+
+
+def batch_line(progress: Progress) -> str:
+    """The figures of an epoch under way."""
+    return f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.3f}"
+
+
+def epoch_line(entry: Mapping[str, Any]) -> str:
+    """One epoch of the history."""
+    return (
+        f"epoch {entry['epoch']:>3}   train loss {entry['train_loss']:.4f} "
+        f"accuracy {entry['train_accuracy']:.3f}   validation loss {entry['validation_loss']:.4f} "
+        f"accuracy {entry['validation_accuracy']:.3f}   {entry['seconds']:.1f} s"
+    )
+
+
+def print_figures(
+    console: "Console", figures: Mapping[str, Figures], counts: Mapping[str, int]
+) -> None:
+    """The table of final figures, one row per split."""
+    from rich.table import Table
+
+    table = Table("", "images", "loss", "accuracy", "macro F1")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for split, f in figures.items():
+        numbers = (f"{f.loss:.4f}", f"{f.accuracy:.4f}", f"{f.macro_f1:.4f}")
+        table.add_row(split, str(counts[split]), *numbers)
+    console.print(table)

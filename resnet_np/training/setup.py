@@ -1,0 +1,128 @@
+"""From the options of a run to a network with its weights, and to labelled images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_np import weights
+from resnet_np.data.digits import load_digits_images
+from resnet_np.data.folders import HELD_OUT, scan_folder, split_stratified
+from resnet_np.data.loader import ArrayImages, FolderImages, Images
+from resnet_np.errors import UserError
+from resnet_np.models.pretrained import LoadReport, load_weights
+from resnet_np.models.resnet import ResNet
+from resnet_np.training.options import Options
+from resnet_np.weights import TORCHVISION, Contract, WeightFile
+
+EMBEDDED = Path(weights.__file__).with_name("glyphs_resnet50_w025.npz")
+
+# --model: depth, and where a down-sampling block has its stride.
+MODELS = {f"resnet{depth}": (depth, "v1.5") for depth in (18, 34, 50, 101, 152)} | {
+    f"resnet{depth}-v1": (depth, "v1") for depth in (50, 101, 152)
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the network comes from, before the number of classes is known.
+
+    file: the weights, or None for a network to be trained from scratch.
+    config: arguments of ResNet. image_size: the side of the square images.
+    """
+
+    file: WeightFile | None
+    config: dict[str, Any]
+    contract: Contract
+    image_size: int
+
+
+def find_source(options: Options) -> Source:
+    """Read the weights that the options name. Raises UserError where they contradict each other."""
+    if options.weights is None and options.model is not None:
+        return _from_scratch(options)
+    file = weights.read(options.weights or EMBEDDED)
+    record = file.record or {}
+    depth, variant = _architecture(file, options)
+    config = {"width": 1.0, "conv_bias": file.conv_bias, "bn_eps": file.bn_eps or 1e-5}
+    config |= {k: v for k, v in record.get("model", {}).items() if k in ("width", "bn_momentum")}
+    config |= {"depth": depth, "variant": variant}
+    size = options.image_size or record.get("image_size") or file.contract.crop
+    return Source(file, config, file.contract, size)
+
+
+def _from_scratch(options: Options) -> Source:
+    assert options.model is not None
+    if options.unfreeze != "stem":
+        raise UserError(
+            f"--model {options.model} needs --weights FILE; "
+            "to train from random weights instead, say --unfreeze stem"
+        )
+    depth, variant = MODELS[options.model]
+    config = {"depth": depth, "variant": variant}
+    return Source(None, config, TORCHVISION, options.image_size or TORCHVISION.crop)
+
+
+def _architecture(file: WeightFile, options: Options) -> tuple[int, str]:
+    """Depth and variant: what the file says and what --model says must not differ."""
+    if file.depth is None:
+        raise UserError(f"{file.path}: its blocks are those of no ResNet 18, 34, 50, 101 or 152")
+    if options.model is not None:
+        depth, variant = MODELS[options.model]
+        if depth != file.depth or file.variant not in (None, variant):
+            kind = "" if file.variant is None else f" {file.variant}"
+            raise UserError(
+                f"{file.path}: holds a ResNet-{file.depth}{kind}, not the {options.model} "
+                "that --model asks for"
+            )
+        return depth, variant
+    if file.variant is None and file.depth >= 50:
+        name = f"resnet{file.depth}"
+        raise UserError(
+            f"{file.path}: cannot tell ResNet v1.5 from v1 (the tensors have the same shapes); say "
+            f"--model {name} (v1.5, torchvision's and timm's) or --model {name}-v1 (Keras')"
+        )
+    return file.depth, file.variant or "v1.5"
+
+
+def build_model(source: Source, classes: int, options: Options) -> tuple[ResNet, LoadReport | None]:
+    """The network with a new head for this number of classes, and what the weights gave to it.
+
+    The head's first values follow from --seed alone: `ResNet(..., seed=seed)` draws them.
+    """
+    model = ResNet(
+        **source.config,
+        num_classes=classes,
+        head=options.head,
+        dropout=options.dropout,
+        seed=options.seed,
+    )
+    if source.file is None:
+        return model, None
+    return model, load_weights(model, source.file, replace_head=True)
+
+
+def load_splits(options: Options, source: Source) -> dict[str, Images]:
+    """The images by split: "train", "validation" and, unless the folder has none, "test"."""
+    rng = np.random.default_rng([options.seed, 1])  # apart from the generator of the batch order
+    if options.data is None:
+        return _split_digits(source.image_size, rng)
+    parts = scan_folder(options.data, rng)
+    names = ("train", "validation", "test")
+    return {
+        name: FolderImages(parts[name], source.contract, source.image_size)
+        for name in names
+        if name in parts
+    }
+
+
+def _split_digits(size: int, rng: np.random.Generator) -> dict[str, Images]:
+    images, labels, classes = load_digits_images(size)
+    rest, test = split_stratified(labels, HELD_OUT, rng)
+    kept, held_out = split_stratified(labels[rest], HELD_OUT / (1 - HELD_OUT), rng)
+    parts = {"train": rest[kept], "validation": rest[held_out], "test": test}
+    return {
+        name: ArrayImages(images[indices], labels[indices], tuple(classes))
+        for name, indices in parts.items()
+    }
