@@ -259,7 +259,7 @@ def fixed_batch_norm(
     relu: bool,
     out: Array | None = None,
 ) -> Array:
-    """As `batch_norm`, with `mean` and `var` given: one multiplication and one addition a number."""
+    """As `batch_norm`, with `mean` and `var` given: a multiplication and an addition a number."""
     scale = gamma / (var + eps) ** 0.5
     y = get_array_module(x).multiply(x, scale, out=_empty(out, x.shape, x))
     return _shift_add_relu(y, beta - mean * scale, residual, relu)
@@ -357,7 +357,7 @@ def max_pool_gx(
 def avg_pool(
     x: Array, size: Pair, stride: Pair, padding: Padding, out: Array | None = None
 ) -> Array:
-    """y[n,p,q,c] = the mean over the window's pixels that lie inside the image (as Keras counts)."""
+    """y[n,p,q,c] = the mean over those of the window's pixels that lie inside the image."""
     xp = get_array_module(x)
     p, q = output_sizes(x.shape, size, stride, padding)
     area = _window_area(x, x.shape, size, stride, padding)
@@ -480,7 +480,7 @@ def softmax_cross_entropy_gx(gy: Array, p: Array, t: Array, out: Array | None = 
 def sgd_step(
     w: Array, g: Array, v: Array | None, lr: float, momentum: float, nesterov: bool, decay: float
 ) -> None:
-    """g += decay * w;  v = momentum * v + g;  w -= lr * v  (Nesterov: w -= lr * (g + momentum * v)).
+    """g += decay * w;  v = momentum * v + g;  w -= lr * v.  Nesterov: w -= lr * (g + momentum * v).
 
     PyTorch's form: the learning rate multiplies the velocity, not what goes into it. `v` starts as
     zeros, and may be None without momentum.

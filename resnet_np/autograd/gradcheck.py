@@ -45,7 +45,7 @@ class Checked:
     worst: float  # the largest relative difference seen
 
 
-class _Kink(Exception):
+class _KinkError(Exception):
     """The function is not smooth between x - h and x + h, for any step h that was tried."""
 
 
@@ -85,7 +85,7 @@ def check_gradients(
     for _ in range(NUDGES):
         try:
             return _Check(f, inputs, only, rng, eps, rtol, atol).run()
-        except _Kink:
+        except _KinkError:
             inputs = [
                 x + 0.01 * rng.standard_normal(x.shape) if _is_float(x) else x for x in inputs
             ]
@@ -184,7 +184,7 @@ class _Check:
                 return measured, True
             if self.is_smooth(v, u, h, up, down, tolerance):
                 return measured, False
-        raise _Kink
+        raise _KinkError
 
     def is_smooth(
         self, v: Tensor, u: np.ndarray, h: float, up: float, down: float, tolerance: float
