@@ -7,14 +7,14 @@ An `.npz` with the arrays `model/<name>` and `optimizer/<name>`, and a JSON reco
     classes     class names, in the order of the logits
     contract    the input that the network expects (`Contract.to_record`)
     image_size  side of the square images it was trained on
-    optimizer   {"name", "state"}: what of the optimiser's state is no array
+    optimizer   {"name", "groups", "numbers"}: what of the optimiser's state is no array
     epoch       how many epochs are done
     random      states of the generators: "order" of the images, and each dropout layer's
     arguments   the options of the run
     images      how many images each split has
     history     one record of figures per epoch
 
-A file without `optimizer`, `epoch`, `random`, `arguments`, `images` and `history` can still predict.
+The first four after `format` are enough to predict; the others are needed to go on.
 """
 
 import os
@@ -62,13 +62,21 @@ def save_checkpoint(
     """Write a checkpoint, whole or not at all. `record` brings what the four others cannot say:
     classes, contract, image_size, epoch, arguments, images, history. Raises UserError.
     """
-    state = {name: _on_host(value) for name, value in optimizer.state_dict().items()}
+    saved = optimizer.state_dict()
     arrays = {f"model/{name}": to_host(a) for name, a in model.state_dict().items()}
-    arrays |= {f"optimizer/{n}": a for n, a in state.items() if isinstance(a, np.ndarray)}
-    numbers = {n: value for n, value in state.items() if not isinstance(value, np.ndarray)}
+    numbers = {}
+    for name, value in saved["state"].items():
+        if hasattr(value, "dtype"):
+            arrays[f"optimizer/{name}"] = to_host(value)
+        else:
+            numbers[name] = value
     own = {
         "model": model.config,
-        "optimizer": {"name": type(optimizer).__name__, "state": numbers},
+        "optimizer": {
+            "name": type(optimizer).__name__,
+            "groups": saved["groups"],
+            "numbers": numbers,
+        },
         "random": {"order": _state(order)}
         | {name: _state(layer.rng) for name, layer in _dropouts(model).items()},
     }
@@ -119,7 +127,8 @@ def restore_run(
     try:
         if saved["name"] != type(optimizer).__name__:
             raise UserError(f"was trained with {saved['name']}, not {type(optimizer).__name__}")
-        optimizer.load_state_dict(saved["state"] | checkpoint.optimizer)
+        state = saved["numbers"] | checkpoint.optimizer
+        optimizer.load_state_dict({"groups": saved["groups"], "state": state})
         order.bit_generator.state = states["order"]
         for name, layer in _dropouts(model).items():
             layer.rng.bit_generator.state = states[name]
@@ -133,7 +142,3 @@ def _dropouts(model: ResNet) -> dict[str, Dropout]:
 
 def _state(rng: np.random.Generator) -> dict[str, Any]:
     return dict(rng.bit_generator.state)
-
-
-def _on_host(value: Any) -> Any:
-    return to_host(value) if hasattr(value, "dtype") else value

@@ -113,9 +113,7 @@ def cache_features(
     return cached
 
 
-def _compute(
-    trunk: Trunk, images: Images, advance: Callable[[int], None]
-) -> Iterator[np.ndarray]:
+def _compute(trunk: Trunk, images: Images, advance: Callable[[int], None]) -> Iterator[np.ndarray]:
     """The features of all images in order, some at a time: float32 [n, ...]."""
     chunks = split_batches(np.arange(len(images.labels)), READ_AT_ONCE)
     for pixels in load_ahead(images.read, chunks):

@@ -71,4 +71,3 @@ def predict_logits(model: ResNet, start: str, inputs: Inputs, batch_size: int) -
                 for loaded in load_ahead(inputs.load, batches)
             ]
         )
-

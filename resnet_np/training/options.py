@@ -1,27 +1,26 @@
 """The options of a fine-tuning run, with the names that the command line gives them."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from resnet_np import optim
-from resnet_np.errors import UserError
+from resnet_np.models import ResNet
 
-OPTIMIZERS = {
-    "sgd": optim.SGD,
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "sgd": partial(optim.SGD, momentum=0.9),
     "rmsprop": optim.RMSprop,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
 }
 LEARNING_RATES = {"sgd": 0.01, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
-TRUNK_SHARE = 0.1  # weights that know something are moved more carefully than a new head
-
-# What may be said together with --resume; all else is taken from the checkpoint.
-CHANGEABLE = ("data", "epochs", "device", "out", "cache")
+TRUNK_SHARE = 0.1  # weights that know something already are moved more carefully than a new head
 
 
 @dataclass(frozen=True)
 class Options:
-    """One field per option. None means that the run decides: see `training.finetuning`."""
+    """One field for each option of `python -m resnet_np.finetune`, which describes them."""
 
     data: str | None = None
     model: str | None = None
@@ -49,8 +48,20 @@ class Options:
         """
         usual = LEARNING_RATES[self.optimizer]
         lr = TRUNK_SHARE * usual if self.lr is None else self.lr
-        head_lr = self.head_lr or (usual if self.lr is None else self.lr)
-        return lr, head_lr
+        head_lr = usual if self.lr is None else self.lr
+        return lr, head_lr if self.head_lr is None else self.head_lr
+
+    def make_optimizer(self, model: ResNet) -> optim.Optimizer:
+        """The optimiser over all trainable parameters: a group for the trunk's, one for the head's.
+
+        A group without parameters is left out.
+        """
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        head = [p for name, p in named if name.startswith("fc.")]
+        trunk = [p for name, p in named if not name.startswith("fc.")]
+        rates = zip((trunk, head), self.learning_rates(), strict=True)
+        groups = [{"params": params, "lr": lr} for params, lr in rates if params]
+        return OPTIMIZERS[self.optimizer](groups, lr=LEARNING_RATES[self.optimizer])
 
     def to_record(self) -> dict[str, Any]:
         """The options as JSON values."""
@@ -58,20 +69,5 @@ class Options:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Options":
-        """The inverse of `to_record`. Raises TypeError for a record of something else."""
+        """The inverse of `to_record`. Raises TypeError or KeyError if it is another record."""
         return cls(**record | {"head": tuple(record["head"])})
-
-    def resumed(self, given: dict[str, Any]) -> "Options":
-        """These options, those of a checkpoint, with the given ones changed.
-
-        Raises UserError if one is given that a run cannot change on its way.
-        """
-        fixed = [name for name in given if name not in CHANGEABLE]
-        if fixed:
-            names = ", ".join("--" + name.replace("_", "-") for name in fixed)
-            raise UserError(f"{names}: cannot be changed with --resume; leave it out")
-        return replace(self, **{"out": None} | given)
-
-    @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        return {field.name: field.default for field in fields(cls)}

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnet_np.autograd import Tensor, no_grad
-from resnet_np.data.loader import load_ahead, split_batches
+from resnet_np.data.loader import epoch_order, load_ahead, split_batches
 from resnet_np.device import to_device, to_host
+from resnet_np.errors import UserError
 from resnet_np.kernels import Array
 from resnet_np.models.resnet import ResNet
 from resnet_np.nn import BatchNorm2d, Module
 from resnet_np.training.features import Inputs
+from resnet_np.training.options import Options
+
+LOOKED_AT = 512  # training images that the statistics are measured on
 
 # Stored and measured variances differ grossly when most channels are apart by more than this
 # factor. Other photographs move them by a factor of two or so, folded statistics by hundreds.
@@ -59,6 +63,28 @@ class _Recorder(Module):
         moments = Moments.of(to_host(x.data))
         self.moments = moments if self.moments is None else self.moments + moments
         return self.layer(x, residual, relu)
+
+
+def check_statistics(model: ResNet, start: str, inputs: Inputs, options: Options) -> None:
+    """Before batch norms are trained: with --recalibrate, make their statistics those of the
+    training images; without, raise UserError if they disagree grossly with the images.
+    """
+    rng = np.random.default_rng([options.seed, 2])  # apart from the generator of the batch order
+    indices = epoch_order(rng, len(inputs.labels))[:LOOKED_AT]
+    measured = measure(model, start, inputs, indices, options.batch_size)
+    if options.recalibrate:
+        recalibrate(model, measured)
+        return
+    factors = disagreement(model, measured)
+    wrong = {name: factor for name, factor in factors.items() if factor > GROSS}
+    if wrong:
+        worst = max(wrong, key=wrong.__getitem__)
+        raise UserError(
+            f"--unfreeze {options.unfreeze}: the stored statistics of {len(wrong)} of "
+            f"{len(factors)} batch norms are not those of the images (variances of {worst} by a "
+            f"factor of {wrong[worst]:.0f}), so training them would destroy what the weights know; "
+            "add --recalibrate, which repairs this without changing the features"
+        )
 
 
 def trainable_norms(model: ResNet) -> dict[str, BatchNorm2d]:
@@ -118,9 +144,7 @@ def recalibrate(model: ResNet, measured: dict[str, Moments]) -> None:
     for name, moments in measured.items():
         layer = norms[name]
         gamma, beta = (to_host(p.data).astype(np.float64) for p in (layer.weight, layer.bias))
-        mean, var = (
-            to_host(b).astype(np.float64) for b in (layer.running_mean, layer.running_var)
-        )
+        mean, var = (to_host(b).astype(np.float64) for b in (layer.running_mean, layer.running_var))
         scale = gamma / np.sqrt(var + layer.eps)
         _set(layer.weight.data, scale * np.sqrt(moments.var + layer.eps))
         _set(layer.bias.data, beta + scale * (moments.mean - mean))

@@ -34,9 +34,9 @@ def batch_line(progress: Progress) -> str:
 def epoch_line(entry: Mapping[str, Any]) -> str:
     """One epoch of the history."""
     return (
-        f"epoch {entry['epoch']:>3}   train loss {entry['train_loss']:.4f} "
-        f"accuracy {entry['train_accuracy']:.3f}   validation loss {entry['validation_loss']:.4f} "
-        f"accuracy {entry['validation_accuracy']:.3f}   {entry['seconds']:.1f} s"
+        f"epoch {entry['epoch']:>3}  loss {entry['train_loss']:.4f}  "
+        f"accuracy {entry['train_accuracy']:.3f}  validation {entry['validation_loss']:.4f}  "
+        f"{entry['validation_accuracy']:.3f}  {entry['seconds']:.1f} s"
     )
 
 

@@ -45,9 +45,13 @@ def find_source(options: Options) -> Source:
     file = weights.read(options.weights or EMBEDDED)
     record = file.record or {}
     depth, variant = _architecture(file, options)
-    config = {"width": 1.0, "conv_bias": file.conv_bias, "bn_eps": file.bn_eps or 1e-5}
-    config |= {k: v for k, v in record.get("model", {}).items() if k in ("width", "bn_momentum")}
-    config |= {"depth": depth, "variant": variant}
+    config = {
+        "depth": depth,
+        "variant": variant,
+        "width": file.arrays["conv1.weight"].shape[3] / 64,  # the stem of a full network has 64
+        "conv_bias": file.conv_bias,
+        "bn_eps": file.bn_eps or 1e-5,
+    }
     size = options.image_size or record.get("image_size") or file.contract.crop
     return Source(file, config, file.contract, size)
 
@@ -103,17 +107,15 @@ def build_model(source: Source, classes: int, options: Options) -> tuple[ResNet,
     return model, load_weights(model, source.file, replace_head=True)
 
 
-def load_splits(options: Options, source: Source) -> dict[str, Images]:
+def load_splits(options: Options, contract: Contract, image_size: int) -> dict[str, Images]:
     """The images by split: "train", "validation" and, unless the folder has none, "test"."""
     rng = np.random.default_rng([options.seed, 1])  # apart from the generator of the batch order
     if options.data is None:
-        return _split_digits(source.image_size, rng)
+        return _split_digits(image_size, rng)
     parts = scan_folder(options.data, rng)
     names = ("train", "validation", "test")
     return {
-        name: FolderImages(parts[name], source.contract, source.image_size)
-        for name in names
-        if name in parts
+        name: FolderImages(parts[name], contract, image_size) for name in names if name in parts
     }
 
 

@@ -1,0 +1,77 @@
+"""What a fine-tuned network says about images: `python -m resnet_np.predict CHECKPOINT IMAGE...`.
+
+With `--similar FOLDER`, the images of a folder that are nearest by feature instead.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from resnet_np.command import Parser, run_command
+
+if TYPE_CHECKING:
+    from resnet_np.training.predictor import Predictor
+
+SHOWN = 5
+
+
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
+        prog="python -m resnet_np.predict",
+        description="Classify images with a checkpoint of `python -m resnet_np.finetune`.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument(
+        "--similar", metavar="FOLDER", help="show the images in FOLDER that look most alike"
+    )
+    return parser
+
+
+def main() -> None:
+    """Read the arguments and print the answers. Raises UserError."""
+    arguments = make_parser().parse_args()
+
+    from resnet_np.training.predictor import Predictor
+
+    predictor = Predictor(arguments.checkpoint)
+    began = time.perf_counter()
+    if arguments.similar is None:
+        count = len(arguments.images)
+        lines = classify(predictor, arguments.images)
+    else:
+        from resnet_np.data.folders import list_images
+
+        folder = [str(path) for path in list_images(arguments.similar)]
+        count = len(arguments.images) + len(folder)
+        lines = find_similar(predictor, arguments.images, folder)
+    seconds = time.perf_counter() - began
+    print("\n".join(lines))
+    print(f"{count} image(s) in {seconds:.2f} s, {1000 * seconds / count:.0f} ms each")
+
+
+def classify(predictor: "Predictor", images: Sequence[str]) -> list[str]:
+    """For each image its name, and the most probable classes with their probabilities."""
+    lines = []
+    for image, probabilities in zip(images, predictor.probabilities(images), strict=True):
+        lines.append(image)
+        best = (-probabilities).argsort(kind="stable")[:SHOWN]
+        lines += [f"  {probabilities[k]:7.2%}  {predictor.classes[k]}" for k in best]
+    return lines
+
+
+def find_similar(predictor: "Predictor", images: Sequence[str], folder: list[str]) -> list[str]:
+    """For each image its name, and the images of the folder with the largest cosine to it."""
+    cosines = predictor.features(images) @ predictor.features(folder).T  # [n, C] @ [C, m]
+    lines = []
+    for image, row in zip(images, cosines, strict=True):
+        lines.append(image)
+        best = (-row).argsort(kind="stable")[:SHOWN]
+        lines += [f"  {row[j]:7.4f}  {folder[j]}" for j in best]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

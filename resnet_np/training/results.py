@@ -1,0 +1,76 @@
+"""What a run leaves behind: figures, pictures, and the command to try next."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet_np.data.loader import ArrayImages, FolderImages, Images
+from resnet_np.training import report
+from resnet_np.training.metrics import confusion_matrix, judge
+from resnet_np.training.options import Options
+from resnet_np.training.plots import plot_confusion, plot_curves
+from resnet_np.weights.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SAMPLES = 5  # images from memory that are saved as files, so that there is something to predict
+
+
+def write_results(
+    folder: Path,
+    logits: Mapping[str, np.ndarray],
+    splits: Mapping[str, Images],
+    history: list[dict[str, Any]],
+    options: Options,
+    console: "Console",
+) -> None:
+    """Print the table of figures; write history.json, curves.png, confusion.png and, for images
+    without files, samples/. The last line printed is a command that runs. Raises UserError.
+
+    logits: [N, K] for each split.
+    """
+    figures = {split: judge(z, splits[split].labels) for split, z in logits.items()}
+    report.print_figures(console, figures, {split: len(z) for split, z in logits.items()})
+    last = "test" if "test" in splits else "validation"
+    images, answers = splits[last], logits[last].argmax(axis=1)
+    record = {
+        "arguments": options.to_record(),
+        "classes": list(images.classes),
+        "figures": {split: asdict(f) for split, f in figures.items()},
+        "history": history,
+    }
+    with atomic_file(folder / "history.json") as file:
+        file.write(json.dumps(record, indent=1).encode())
+    plot_curves(history, folder / "curves.png")
+    matrix = confusion_matrix(images.labels, answers, len(images.classes))
+    title = f"{last}: {figures[last].accuracy:.1%} of {len(answers)} right"
+    plot_confusion(matrix, images.classes, title, folder / "confusion.png")
+    names = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_file()))
+    example = _example(folder, images)
+    command = ["python", "-m", "resnet_np.predict", str(folder / "checkpoint.npz"), str(example)]
+    for line in (f"written to {folder}: {names}", f"next: {shlex.join(command)}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _example(folder: Path, images: Images) -> Path:
+    """An image file to predict: one of the user's, or of some that are saved for it."""
+    if isinstance(images, FolderImages):
+        return images.paths[0]
+    assert isinstance(images, ArrayImages)
+    from PIL import Image
+
+    samples = folder / "samples"
+    samples.mkdir(exist_ok=True)
+    paths = []
+    for label in range(min(SAMPLES, len(images.classes))):
+        index = int(np.flatnonzero(images.labels == label)[0])
+        paths.append(samples / f"{images.classes[label]}.png")
+        with atomic_file(paths[-1]) as file:
+            Image.fromarray(images.images[index]).save(file, format="png")
+    return paths[-1]
