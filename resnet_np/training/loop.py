@@ -47,13 +47,14 @@ def train_epoch(
     progress = Progress()
     for batch, loaded in zip(batches, load_ahead(inputs.load, batches), strict=True):
         labels = inputs.labels[batch]
-        logits = model(Tensor(inputs.prepare(loaded)), start=start)
-        loss = cross_entropy(logits, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        right = int((to_host(logits.data).argmax(axis=1) == labels).sum())
-        progress.add(len(batch), loss.item(), right)
+        with np.errstate(over="ignore", invalid="ignore"):  # the check below says it once
+            logits = model(Tensor(inputs.prepare(loaded)), start=start)
+            loss = cross_entropy(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            right = int((to_host(logits.data).argmax(axis=1) == labels).sum())
+            progress.add(len(batch), loss.item(), right)
         if not math.isfinite(progress.loss):
             raise UserError("the loss is no longer a finite number; use a smaller --lr")
         report(progress)

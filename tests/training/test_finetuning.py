@@ -1,0 +1,167 @@
+"""Whole runs of a small network: what must not make a difference makes none, bit for bit."""
+
+import errno
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from resnet_np.errors import UserError
+from resnet_np.training.checkpoint import load_checkpoint, restore_model
+from resnet_np.training.finetuning import finetune, resumed_options
+from resnet_np.training.options import Options
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def run(weights, photos, tmp_path):
+    """Fine-tune with these options; returns the checkpoint."""
+
+    def go(name: str, **given) -> object:
+        settings = {"data": str(photos), "weights": str(weights), "epochs": 2, "batch_size": 16}
+        options = Options(**settings | given, out=str(tmp_path / name))
+        finetune(options, None, QUIET)
+        return load_checkpoint(tmp_path / name / "checkpoint.npz", to_go_on=True)
+
+    return go
+
+
+def same(a, b) -> bool:
+    return a.model.keys() == b.model.keys() and all(
+        np.array_equal(a.model[name], b.model[name]) for name in a.model
+    )
+
+
+def differing(a, b) -> set[str]:
+    return {name for name in a.model if not np.array_equal(a.model[name], b.model[name])}
+
+
+@pytest.mark.parametrize("unfreeze", ["fc", "layer4"])
+def test_training_with_and_without_the_cache_gives_the_same_parameters(run, unfreeze):
+    options = {"unfreeze": unfreeze, "recalibrate": True, "dropout": 0.2, "head": (8,)}
+    assert same(run("cached", **options), run("uncached", **options, cache=False))
+
+
+def test_the_seed_decides(run):
+    first, again, other = run("a", seed=1), run("b", seed=1), run("c", seed=2)
+    assert same(first, again)
+    assert differing(first, other) == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(run, tmp_path, optimizer):
+    options = {
+        "optimizer": optimizer, "unfreeze": "layer4", "recalibrate": True, "dropout": 0.3,
+        "head": (8, 6), "head_lr": 0.002,
+    }  # fmt: skip
+    whole = run("whole", epochs=4, **options)
+    half = run("half", epochs=2, **options)
+    given = {"epochs": 4, "out": str(tmp_path / "resumed")}
+    finetune(resumed_options(half, given), half, QUIET)
+    resumed = load_checkpoint(tmp_path / "resumed" / "checkpoint.npz", to_go_on=True)
+    assert same(whole, resumed)
+    assert not same(whole, half)
+    assert all(np.array_equal(whole.optimizer[k], resumed.optimizer[k]) for k in whole.optimizer)
+    figures = [
+        [entry["validation_loss"] for entry in checkpoint.record["history"]]
+        for checkpoint in (whole, resumed)
+    ]
+    assert figures[0] == figures[1]
+    assert len(figures[0]) == 4
+
+
+def test_only_the_unfrozen_stages_change(run, weights):
+    start = load_checkpoint(weights)
+    head_only = run("head")
+    assert {n.split(".")[0] for n in differing(start, head_only)} == {"fc"}
+    more = run("more", unfreeze="layer3", recalibrate=True)
+    assert {n.split(".")[0] for n in differing(start, more)} == {"layer3", "layer4", "fc"}
+
+
+def test_a_run_learns_and_leaves_its_files(run, tmp_path):
+    checkpoint = run("a", epochs=15, lr=0.03)
+    folder = tmp_path / "a"
+    assert sorted(os.listdir(folder)) == [
+        "checkpoint.npz", "confusion.png", "curves.png", "history.json",
+    ]  # fmt: skip
+    record = json.loads((folder / "history.json").read_text())
+    assert record["figures"]["test"]["accuracy"] >= 0.8
+    assert record["history"] == checkpoint.record["history"]
+    assert [entry["epoch"] for entry in record["history"]] == list(range(1, 16))
+    assert checkpoint.classes == ("blue", "green", "red")
+    for name in ("confusion.png", "curves.png"):
+        with Image.open(folder / name) as image:
+            image.load()
+    assert restore_model(checkpoint).config["num_classes"] == 3
+
+
+def test_folded_statistics_are_not_trained_blindly(run, weights, tmp_path):
+    from resnet_np.weights import read_npz, save_npz
+
+    arrays, record = read_npz(weights)
+    for name, array in arrays.items():
+        if "layer4" in name and name.endswith("running_var"):
+            array *= 1000
+    save_npz(tmp_path / "odd.npz", arrays, record)
+    odd = str(tmp_path / "odd.npz")
+    with pytest.raises(UserError, match=r"--unfreeze layer4: the stored stat.* --recalibrate"):
+        run("refused", weights=odd, unfreeze="layer4")
+    assert not (tmp_path / "refused").exists()
+    run("repaired", weights=odd, unfreeze="layer4", recalibrate=True)
+    run("frozen", weights=odd)  # with fixed statistics there is nothing to refuse
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(run):
+    with pytest.raises(UserError, match="no longer a finite number; use a smaller --lr"):
+        run("a", optimizer="sgd", lr=1e30, head=(8,), epochs=9)
+
+
+def test_a_full_disk_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"checkpoint\.npz: cannot be written: No space left"):
+        run("a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch):
+    from resnet_np.training import finetuning
+
+    one_epoch = finetuning._one_epoch
+
+    def interrupted_in_the_third(run, epoch, show):
+        if epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(1)
+        return one_epoch(run, epoch, show)
+
+    monkeypatch.setattr(finetuning, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(finetuning, "_one_epoch", interrupted_in_the_third)
+    with pytest.raises(KeyboardInterrupt, match=r"--resume .*a/checkpoint\.npz .* epoch 2"):
+        run("a", epochs=5)
+    assert os.listdir(tmp_path / "a") == ["checkpoint.npz"]
+    assert load_checkpoint(tmp_path / "a" / "checkpoint.npz", True).record["epoch"] == 2
+
+
+def test_resuming_refuses_other_options_and_other_images(run, photos, tmp_path):
+    checkpoint = run("a")
+    with pytest.raises(UserError, match="--lr, --batch-size: cannot be changed with --resume"):
+        resumed_options(checkpoint, {"lr": 0.1, "batch_size": 3, "epochs": 5})
+    with pytest.raises(UserError, match="has 2 epochs already; say --epochs 3"):
+        resumed_options(checkpoint, {})
+    for name in ("red", "blue"):
+        (tmp_path / "fewer" / name).mkdir(parents=True)
+        for i in range(5):
+            path = photos / name / f"{i:02}.png"
+            (tmp_path / "fewer" / name / path.name).write_bytes(path.read_bytes())
+    options = resumed_options(checkpoint, {"epochs": 3, "data": str(tmp_path / "fewer")})
+    with pytest.raises(UserError, match="was trained on .* of 3 classes, but the folder has .* 2"):
+        finetune(options, checkpoint, QUIET)
