@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,3 +220,11 @@ def test_headers_may_be_padded(tmp_path: Path) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "No such file" in message_of(tmp_path / "none.npz")
     assert "directory" in message_of(tmp_path)
+
+
+def test_libraries_are_imported_only_when_a_file_needs_them() -> None:
+    code = (
+        "import sys, resnet_np.weights; "
+        "sys.exit(bool({'h5py', 'safetensors', 'ml_dtypes'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
