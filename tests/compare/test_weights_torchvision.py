@@ -36,8 +36,8 @@ def test_every_tensor(tmp_path: Path, depth: int) -> None:
     assert set(file.arrays) == set(state) - counters
     for name, array in file.arrays.items():
         tensor = state[name]
-        theirs = {1: tensor, 2: tensor.T, 4: tensor.permute(2, 3, 1, 0)}[array.ndim]
-        np.testing.assert_array_equal(array, theirs.numpy(), err_msg=name)
+        axes = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[array.ndim]
+        np.testing.assert_array_equal(array, tensor.permute(axes).numpy(), err_msg=name)
     report = load_weights(ResNet(depth, num_classes=10), file)
     assert set(report.used) == set(file.arrays)
     assert not report.missing
