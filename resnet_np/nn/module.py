@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from resnet_np.autograd import Tensor
+from resnet_np.device import DEVICES, to_device
 from resnet_np.errors import UserError
 from resnet_np.kernels import Array
 
@@ -164,10 +163,4 @@ class Module:
 
 def _converted(array: Array, target: Any) -> Array:
     """The array on a device, or in a dtype."""
-    if target == "cpu":
-        return array if isinstance(array, np.ndarray) else array.get()
-    if target == "gpu":
-        import cupy
-
-        return cupy.asarray(array)
-    return array.astype(target)
+    return to_device(array, target) if target in DEVICES else array.astype(target)
