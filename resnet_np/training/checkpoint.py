@@ -36,20 +36,17 @@ TO_GO_ON = ("optimizer", "epoch", "random", "arguments", "images", "history")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read from a checkpoint file: the arrays by part, and the record."""
+    """What was read from a checkpoint file: the arrays by part, the record, and what both the
+    prediction and the training need of it.
+    """
 
     path: str
     model: dict[str, np.ndarray]
     optimizer: dict[str, np.ndarray]
     record: dict[str, Any]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.record["classes"])
-
-    @property
-    def contract(self) -> Contract:
-        return Contract.from_record(self.record["contract"])
+    classes: tuple[str, ...]
+    contract: Contract
+    image_size: int
 
 
 def save_checkpoint(
@@ -103,7 +100,19 @@ def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Che
         part, _, rest = name.partition("/")
         if part in parts and rest:
             parts[part][rest] = array
-    return Checkpoint(os.fspath(path), parts["model"], parts["optimizer"], record)
+    try:
+        facts = _facts(record)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: its record is damaged: {error}") from error
+    return Checkpoint(os.fspath(path), parts["model"], parts["optimizer"], record, *facts)
+
+
+def _facts(record: dict[str, Any]) -> tuple[tuple[str, ...], Contract, int]:
+    """(class names, contract, image size). Raises TypeError, ValueError or AttributeError."""
+    classes, model = tuple(map(str, record["classes"])), dict(record["model"])
+    if model.get("num_classes") != len(classes):
+        raise ValueError(f"{len(classes)} class names for {model.get('num_classes')} logits")
+    return classes, Contract.from_record(record["contract"]), int(record["image_size"])
 
 
 def restore_model(checkpoint: Checkpoint) -> ResNet:

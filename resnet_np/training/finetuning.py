@@ -125,7 +125,7 @@ def _prepare(options: Options, resume: Checkpoint | None, console: "Console") ->
         model, loaded = build_model(source, len(splits["train"].classes), options)
         console.print(f"weights: {loaded or 'none, every stage starts at random'}", markup=False)
     else:
-        contract, size = resume.contract, resume.record["image_size"]
+        contract, size = resume.contract, resume.image_size
         splits = load_splits(options, contract, size)
         _check_same_images(resume, splits)
         model = restore_model(resume)

@@ -27,7 +27,7 @@ class Predictor:
         self.model.eval()
         self.classes = checkpoint.classes
         self.contract = checkpoint.contract
-        self.image_size: int = checkpoint.record["image_size"]
+        self.image_size = checkpoint.image_size
 
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
         """Of each class for each image: float64 [N, K]. Raises UserError for a broken image."""

@@ -12,15 +12,24 @@ from PIL import Image
 from rich.console import Console
 
 from resnet_np.errors import UserError
+from resnet_np.training import finetuning
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
 from resnet_np.training.finetuning import finetune, resumed_options
 from resnet_np.training.options import Options
+from resnet_np.weights import read_npz, save_npz
 
 QUIET = Console(quiet=True)
 
 
 @pytest.fixture
-def run(weights, photos, tmp_path):
+def run(full_run, monkeypatch):
+    """Fine-tune with these options, without pictures at the end; returns the checkpoint."""
+    monkeypatch.setattr(finetuning, "write_results", lambda *results: None)
+    return full_run
+
+
+@pytest.fixture
+def full_run(weights, photos, tmp_path):
     """Fine-tune with these options; returns the checkpoint."""
 
     def go(name: str, **given) -> object:
@@ -84,8 +93,8 @@ def test_only_the_unfrozen_stages_change(run, weights):
     assert {n.split(".")[0] for n in differing(start, more)} == {"layer3", "layer4", "fc"}
 
 
-def test_a_run_learns_and_leaves_its_files(run, tmp_path):
-    checkpoint = run("a", epochs=15, lr=0.03)
+def test_a_run_learns_and_leaves_its_files(full_run, tmp_path):
+    checkpoint = full_run("a", epochs=15, lr=0.03)
     folder = tmp_path / "a"
     assert sorted(os.listdir(folder)) == [
         "checkpoint.npz", "confusion.png", "curves.png", "history.json",
@@ -102,8 +111,6 @@ def test_a_run_learns_and_leaves_its_files(run, tmp_path):
 
 
 def test_folded_statistics_are_not_trained_blindly(run, weights, tmp_path):
-    from resnet_np.weights import read_npz, save_npz
-
     arrays, record = read_npz(weights)
     for name, array in arrays.items():
         if "layer4" in name and name.endswith("running_var"):
@@ -133,8 +140,6 @@ def test_a_full_disk_leaves_nothing_behind(run, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch):
-    from resnet_np.training import finetuning
-
     one_epoch = finetuning._one_epoch
 
     def interrupted_in_the_third(run, epoch, show):
@@ -163,5 +168,5 @@ def test_resuming_refuses_other_options_and_other_images(run, photos, tmp_path):
             path = photos / name / f"{i:02}.png"
             (tmp_path / "fewer" / name / path.name).write_bytes(path.read_bytes())
     options = resumed_options(checkpoint, {"epochs": 3, "data": str(tmp_path / "fewer")})
-    with pytest.raises(UserError, match="was trained on .* of 3 classes, but the folder has .* 2"):
+    with pytest.raises(UserError, match=r"was trained on .* of 3 classes, but the folder has .* 2"):
         finetune(options, checkpoint, QUIET)

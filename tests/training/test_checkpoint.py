@@ -1,0 +1,130 @@
+"""Checkpoints: old ones load, damaged and foreign ones are refused."""
+
+import copy
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import small_network
+
+from resnet_np.autograd import Tensor, no_grad
+from resnet_np.errors import UserError
+from resnet_np.models import ResNet
+from resnet_np.models.pretrained import load_weights
+from resnet_np.optim import SGD, Adam
+from resnet_np.training.checkpoint import (
+    load_checkpoint,
+    restore_model,
+    restore_run,
+    save_checkpoint,
+)
+from resnet_np.training.options import Options
+from resnet_np.weights import PLAIN, read_npz, save_npz
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+OLD = GOLDEN / "checkpoint_format1.npz"
+
+
+def test_a_checkpoint_of_format_1_still_predicts(monkeypatch):
+    monkeypatch.syspath_prepend(str(GOLDEN))
+    from make_checkpoint import ramps
+
+    checkpoint = load_checkpoint(OLD)
+    assert checkpoint.record["format"] == 1
+    assert checkpoint.classes == ("across", "down")
+    model = restore_model(checkpoint)
+    model.eval()
+    with no_grad():
+        logits = model(Tensor(checkpoint.contract.normalise(ramps()))).data
+    expected = np.load(GOLDEN / "checkpoint_format1_logits.npy", allow_pickle=False)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
+    sys.modules.pop("make_checkpoint")
+
+
+def test_a_checkpoint_of_format_1_can_still_go_on():
+    checkpoint = load_checkpoint(OLD, to_go_on=True)
+    options = Options.from_record(checkpoint.record["arguments"])
+    model = restore_model(checkpoint)
+    model.freeze_before(options.unfreeze)
+    optimizer, order = options.make_optimizer(model), np.random.default_rng(0)
+    restore_run(checkpoint, model, optimizer, order)
+    steps = {value for n, value in optimizer.state_dict()["state"].items() if n.endswith("step")}
+    assert steps == {checkpoint.record["epoch"] * 2}
+    assert order.bit_generator.state == checkpoint.record["random"]["order"]
+
+
+def test_a_checkpoint_is_weights_too():
+    report = load_weights(ResNet(18, width=1 / 32, num_classes=7), OLD)
+    assert set(report.missing) == {"fc.weight", "fc.bias"}
+
+
+def test_no_entry_is_a_pickle():
+    with zipfile.ZipFile(OLD) as archive:
+        names = archive.namelist()
+        headers = [archive.read(name)[:200] for name in names]
+    assert all(name.endswith(".npy") for name in names)
+    assert not any(b"'|O'" in header for header in headers)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint, written with SGD after one step."""
+    model = small_network()
+    optimizer = SGD(model.parameters(), 0.1, momentum=0.9)
+    model(Tensor(np.ones((2, 32, 32, 3), np.float32))).sum().backward()
+    optimizer.step()
+    record = {
+        "classes": list("abcde"), "contract": PLAIN.to_record(), "image_size": 32, "epoch": 1,
+        "arguments": Options().to_record(), "images": {"train": 2}, "history": [],
+    }  # fmt: skip
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, model, optimizer, np.random.default_rng(5), record)
+    return path, model, optimizer
+
+
+def test_everything_comes_back(saved):
+    path, model, optimizer = saved
+    checkpoint = load_checkpoint(path, to_go_on=True)
+    again = restore_model(checkpoint)
+    for name, array in model.state_dict().items():
+        assert np.array_equal(again.state_dict()[name], array)
+    twin, order = SGD(again.parameters(), 0.5), np.random.default_rng(0)
+    restore_run(checkpoint, again, twin, order)
+    ours, theirs = optimizer.state_dict(), twin.state_dict()
+    assert ours["groups"] == theirs["groups"]
+    assert all(np.array_equal(theirs["state"][k], v) for k, v in ours["state"].items())
+    assert order.random() == np.random.default_rng(5).random()
+
+
+def test_another_optimiser_cannot_go_on(saved):
+    path, model, _ = saved
+    checkpoint = load_checkpoint(path, to_go_on=True)
+    with pytest.raises(UserError, match="was trained with SGD, not Adam"):
+        restore_run(checkpoint, model, Adam(model.parameters()), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.pop("classes"), "cannot predict: its record has no classes"),
+        (lambda r: r["model"].update(depth=19), "depth must be one of"),
+        (lambda r: r["model"].update(depth=34), "is missing"),
+        (lambda r: r["model"].update(width=0.5), "has shape"),
+        (lambda r: r["model"].update(wings=2), "unexpected keyword argument 'wings'"),
+        (lambda r: r.update(classes=["a"]), "1 class names for 5 logits"),
+        (lambda r: r.update(image_size="large"), "its record is damaged"),
+        (lambda r: r.update(contract={"color": "RGB"}), "record is damaged"),
+        (lambda r: r.update(model=[]), "record is damaged"),
+    ],
+)
+def test_damaged_and_foreign_checkpoints_are_refused(saved, tmp_path, change, message):
+    arrays, record = read_npz(saved[0])
+    record = copy.deepcopy(record)
+    change(record)
+    save_npz(tmp_path / "odd.npz", arrays, record)
+    with pytest.raises(UserError, match=r"odd\.npz: ") as refusal:
+        restore_model(load_checkpoint(tmp_path / "odd.npz"))
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)

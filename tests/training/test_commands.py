@@ -1,0 +1,210 @@
+"""The commands as a user meets them: in a process of their own."""
+
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_np.weights import PLAIN, read_npz, save_npz
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", f"resnet_np.{module}", *map(str, arguments)]
+
+
+def call(module: str, *arguments: object, cwd: Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(module, *arguments), cwd=cwd, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def assert_refused(result: subprocess.CompletedProcess, *parts: object) -> None:
+    """Exit status 2 and one line on stderr that holds all the parts."""
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    for part in parts:
+        assert str(part) in result.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(weights, photos, tmp_path_factory):
+    """A finished run: its folder, and what it printed."""
+    home = tmp_path_factory.mktemp("home")
+    arguments = ["--data", photos, "--weights", weights, "--epochs", 8, "--lr", 0.03]
+    result = call("finetune", *arguments, cwd=home)
+    assert result.returncode == 0, result.stderr
+    return home / "runs" / f"{photos.name}-1", result.stdout
+
+
+def test_a_run_gets_a_new_numbered_folder_and_shows_its_figures(finished, photos, weights):
+    folder, output = finished
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.npz", "confusion.png", "curves.png", "history.json",
+    ]  # fmt: skip
+    for word in ("frozen features", "epoch   8", "train", "validation", "test", "macro F1"):
+        assert word in output
+    arguments = ["--data", photos, "--weights", weights, "--epochs", 1]
+    assert call("finetune", *arguments, cwd=folder.parents[1]).returncode == 0
+    assert (folder.parent / f"{photos.name}-2" / "checkpoint.npz").exists()
+
+
+def test_the_last_line_is_a_command_that_runs(finished):
+    folder, output = finished
+    last = output.splitlines()[-1]
+    assert last.startswith("next: python -m resnet_np.predict ")
+    words = shlex.split(last.removeprefix("next: "))
+    result = subprocess.run(
+        [sys.executable, *words[1:]], cwd=folder.parents[1], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == words[-1]
+    assert {line.split()[1] for line in lines[1:4]} == {"blue", "green", "red"}
+    percents = [float(line.split("%")[0]) for line in lines[1:4]]
+    assert percents == sorted(percents, reverse=True)
+    assert sum(percents) == pytest.approx(100, abs=0.02)
+    assert lines[1].split()[1] == Path(words[-1]).parent.name
+    assert "1 image(s) in " in lines[4]
+
+
+def test_similar_images_are_found(finished, photos, tmp_path):
+    folder, _ = finished
+    query = photos / "red" / "03.png"
+    result = call(
+        "predict", folder / "checkpoint.npz", query, "--similar", photos, cwd=tmp_path
+    )  # fmt: skip
+    lines = result.stdout.splitlines()
+    assert lines[1].split() == ["1.0000", str(query)]
+    assert [Path(line.split()[1]).parent.name for line in lines[1:6]] == ["red"] * 5
+
+
+def test_predict_refuses(finished, weights, photos, tmp_path):
+    folder, _ = finished
+    checkpoint, image = folder / "checkpoint.npz", photos / "red" / "00.png"
+    text = tmp_path / "text.jpg"
+    text.write_text("no image")
+    bare = tmp_path / "bare.npz"
+    arrays, record = read_npz(weights)
+    save_npz(bare, arrays)
+    other = tmp_path / "other.npz"
+    record["model"]["depth"] = 34
+    save_npz(other, arrays, record)
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(checkpoint.read_bytes()[:5000])
+    for arguments, parts in [
+        ([checkpoint, tmp_path / "none.png"], ["none.png: no such file"]),
+        ([checkpoint, image, text], ["text.jpg: broken image"]),
+        ([tmp_path / "none.npz", image], ["none.npz: cannot be read: No such file"]),
+        ([text, image], ["text.jpg: not an .npz file"]),
+        ([cut, image], ["cut.npz"]),
+        ([bare, image], ["bare.npz: bare weights, not a checkpoint"]),
+        ([other, image], ["other.npz", "layer1.2.conv1.weight is missing"]),
+        ([checkpoint], ["IMAGE"]),
+        ([checkpoint, image, "--similar", tmp_path / "none"], ["none: no readable folder"]),
+    ]:
+        assert_refused(call("predict", *arguments, cwd=tmp_path), *parts)
+
+
+def folder_of(root: Path, **classes: int) -> Path:
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.full((32, 32, 3), i, np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+def test_finetune_refuses(weights, photos, tmp_path):
+    broken = folder_of(tmp_path / "broken", a=5, b=5)
+    (broken / "b" / "2.png").write_bytes((broken / "b" / "2.png").read_bytes()[:50])
+    model = ["--weights", weights]
+    a_file = tmp_path / "file"
+    a_file.write_text("")
+    for arguments, parts in [
+        (["--data", tmp_path / "none"], ["none: no readable folder"]),
+        (["--data", folder_of(tmp_path / "one", a=5)], ["one class only ('a')"]),
+        (["--data", folder_of(tmp_path / "empty", a=5, b=0)], ["empty/b: class folder without"]),
+        (["--data", broken], ["2.png: broken image"]),
+        (["--data", photos, "--out", a_file], ["--out", "is a file, not a folder"]),
+        (["--data", photos, "--out", a_file / "sub"], ["--out", "file/sub: Not a directory"]),
+        (["--data", photos, "--model", "resnet50"], ["small.npz", "ResNet-18", "resnet50"]),
+        (["--image-size", "16"], ["at least 32"]),
+        (["--head", "8,0"], ["--head", "must be 1 or more"]),
+        (["--dropout", "1"], ["--dropout", "below 1"]),
+        (["--unfreeze", "layer9"], ["--unfreeze", "layer4"]),
+        (["--resume", weights], ["small.npz: cannot go on training"]),
+    ]:
+        resumes = "--resume" in arguments
+        result = call("finetune", *([] if resumes else model), *arguments, cwd=tmp_path)
+        assert_refused(result, *parts)
+        assert not (tmp_path / "runs").exists(), arguments
+    result = call("finetune", "--model", "resnet18", "--data", photos, cwd=tmp_path)
+    assert_refused(result, "--model resnet18 needs --weights FILE")
+    result = call("finetune", "--weights", tmp_path / "none", cwd=tmp_path)
+    assert_refused(result, "none: cannot be read")
+
+
+def test_weights_that_cannot_tell_the_variant_need_the_model_named(tmp_path, photos):
+    from resnet_np.models import ResNet
+
+    state = ResNet(50, width=1 / 16, num_classes=2).state_dict()
+    torch_layout = {
+        name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a.T for name, a in state.items()
+    }
+    np.savez(tmp_path / "w.npz", **torch_layout)
+    model = ["--weights", tmp_path / "w.npz", "--data", photos, "--image-size", 32, "--epochs", 1]
+    refused = call("finetune", *model, cwd=tmp_path)
+    assert_refused(refused, "w.npz: cannot tell", "--model resnet50 ", "--model resnet50-v1")
+    result = call("finetune", *model, "--model", "resnet50-v1", "--out", "o", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    record = read_npz(tmp_path / "o" / "checkpoint.npz")[1]
+    assert record["model"]["variant"] == "v1"
+    assert record["contract"] != PLAIN.to_record()
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is installed here")
+def test_without_cupy_asking_for_a_gpu_is_an_error(weights, tmp_path):
+    result = call("finetune", "--weights", weights, "--device", "gpu", cwd=tmp_path)
+    assert_refused(result, "--device gpu: CuPy is not usable", "pip install")
+
+
+def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(weights, photos, tmp_path):
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    arguments = ["--data", photos, "--weights", weights, "--epochs", 1]
+    result = call("finetune", *arguments, cwd=tmp_path, preexec_fn=small_files)
+    assert_refused(result, "checkpoint.npz: cannot be written: File too large")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["weights:", "epoch "])
+def test_ctrl_c_ends_with_130_and_leaves_nothing(weights, photos, tmp_path, moment):
+    def default_signals() -> None:  # a test started in the background has SIGINT switched off
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    arguments = ["--data", photos, "--weights", weights, "--epochs", 100000, "--no-cache"]
+    process = subprocess.Popen(
+        command("finetune", *arguments), cwd=tmp_path, text=True, preexec_fn=default_signals,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(moment):
+            break
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
