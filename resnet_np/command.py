@@ -35,8 +35,8 @@ def run_command(main: Callable[[], None]) -> int:
         return _fail(f"{where}{error.strerror or error}", 2)
     except MemoryError as error:
         return _fail(f"out of memory ({error}); try a smaller --batch-size or --image-size", 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as interruption:
+        return _fail(str(interruption) or "interrupted", 130)
     return 0
 
 

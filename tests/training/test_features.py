@@ -5,9 +5,9 @@ import tempfile
 
 import numpy as np
 import pytest
-from conftest import small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_network import small_network
 
 from resnet_np.autograd import Tensor, no_grad
 from resnet_np.data.loader import ArrayImages

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import small_network
+from small_network import small_network
 
 from resnet_np.autograd import Tensor, no_grad
 from resnet_np.data.loader import ArrayImages
