@@ -1,9 +1,11 @@
 """Comparing with another framework: the measure of a difference, and the layout of its weights."""
 
+from typing import Any
+
 import numpy as np
 
 
-def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+def relative_error(a: Any, b: np.ndarray) -> float:
     """max|a - b| / max|b| over one tensor: b is the other framework's."""
     assert a.shape == b.shape, f"{a.shape} is compared with {b.shape}"
     scale = float(np.abs(b).max())

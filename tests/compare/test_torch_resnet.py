@@ -89,6 +89,7 @@ def test_every_gradient(depth: int, variant: Any, bias: bool, training: bool) ->
     gradients = gradients_from_torch(twin)
     largest = max(float(np.abs(g).max()) for g in gradients.values())
     for name, p in model.named_parameters():
+        assert p.grad is not None
         if bias and training and float(np.abs(gradients[name]).max()) < 1e-10 * largest:
             # A bias in front of a batch norm in training has the gradient zero, but for rounding.
             assert name.endswith("bias") and float(np.abs(p.grad).max()) < 1e-10 * largest

@@ -1,0 +1,153 @@
+"""What all benchmarks share: arguments, the machine, interleaved timing, and the JSON file."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_info
+
+from resnet_np.command import Parser
+from resnet_np.device import DEVICES, require_gpu
+from resnet_np.errors import UserError
+
+Call = Callable[[], Any]
+
+# After its last job a thread pool spins for some milliseconds, in case another one comes at once.
+# The next engine waits until the last one's threads sleep, so that neither pays for the other.
+REST_SECONDS = 0.03
+# A call that is shorter than this is repeated until it is not, and the time divided.
+SHORTEST_MEASUREMENT = 0.01
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def benchmark_parser(description: str, batches: list[int]) -> Parser:
+    """The arguments that all benchmarks take."""
+    parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--batch", type=int, nargs="+", default=batches, help="images at a time")
+    parser.add_argument("--against", choices=["torch"], help="measure this one, too, in turns")
+    parser.add_argument("--repetitions", type=int, default=5, help="of which the median counts")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures there")
+    parser.add_argument("--note", default="", help="a remark for the JSON file")
+    return parser
+
+
+def parse(parser: Parser) -> argparse.Namespace:
+    """The arguments, once it is known that what they ask for can be had."""
+    args = parser.parse_args()
+    if min(args.batch) < 1 or args.repetitions < 1:
+        raise UserError("--batch and --repetitions must be 1 or more")
+    if args.device == "gpu":
+        require_gpu()
+    if args.against == "torch" and not importlib.util.find_spec("torch"):
+        raise UserError(
+            "--against torch: PyTorch is not installed; `bash tests/compare/install.sh` installs it"
+        )
+    return args
+
+
+def engine_names(args: argparse.Namespace) -> list[str]:
+    """Ours, and the one to measure against."""
+    return ["resnet_np"] + ([args.against] if args.against else [])
+
+
+# --- timing --------------------------------------------------------------------------------------
+
+
+def interleaved_times(
+    calls: dict[str, tuple[Call, Call]], repetitions: int
+) -> dict[str, list[float]]:
+    """Seconds of one run of each call, from several rounds in each of which all take their turn.
+
+    A call comes with the function that waits until its device is done. Machines drift: only times
+    from the same rounds can be compared. Each turn begins with a run that is not counted, which
+    wakes the thread pool and fills the caches.
+    """
+    counts = {name: _runs_needed(*call) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repetitions):
+        for name, (call, wait) in calls.items():
+            time.sleep(REST_SECONDS)
+            _seconds(call, wait, 1)
+            times[name].append(_seconds(call, wait, counts[name]) / counts[name])
+    return times
+
+
+def _runs_needed(call: Call, wait: Call) -> int:
+    _seconds(call, wait, 1)
+    return 1 + int(SHORTEST_MEASUREMENT / _seconds(call, wait, 1))
+
+
+def _seconds(call: Call, wait: Call, count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    wait()
+    return time.perf_counter() - start
+
+
+# --- the machine, and the file -------------------------------------------------------------------
+
+
+def blas_threads() -> int:
+    """Threads of NumPy's matrix product: what every engine gets."""
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return max((pool["num_threads"] for pool in pools), default=1)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What has to be known about a machine to read its figures."""
+    facts = {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": blas_threads(),
+        "load_average_before": os.getloadavg()[0],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "blas": [
+            f"{pool['internal_api']} {pool['version']}"
+            for pool in threadpool_info()
+            if pool["user_api"] == "blas"
+        ],
+    }
+    if device == "gpu":
+        import cupy
+
+        facts["gpu"] = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return facts
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _versions() -> dict[str, str]:
+    wanted = ("resnet_np", "numpy", "torch", "torchvision", "cupy-cuda12x", "cupy-cuda13x")
+    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return {name: installed[name] for name in wanted if name in installed}
+
+
+def save_json(args: argparse.Namespace, facts: dict[str, Any], results: Any) -> None:
+    """Write everything to `--json`, if that was asked for."""
+    if args.json is None:
+        return
+    arguments = {name: value for name, value in vars(args).items() if name not in ("json", "note")}
+    record = {"note": args.note, "machine": facts, "arguments": arguments, "results": results}
+    args.json.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"saved to {args.json}")
