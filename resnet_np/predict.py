@@ -3,6 +3,7 @@
 With `--similar FOLDER`, the images of a folder that are nearest by feature instead.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -63,13 +64,16 @@ def classify(predictor: "Predictor", images: Sequence[str]) -> list[str]:
 
 
 def find_similar(predictor: "Predictor", images: Sequence[str], folder: list[str]) -> list[str]:
-    """For each image its name, and the images of the folder with the largest cosine to it."""
+    """For each image its name, and the images of the folder with the largest cosine to it.
+
+    An image that lies in the folder itself is not listed as similar to itself.
+    """
     cosines = predictor.features(images) @ predictor.features(folder).T  # [n, C] @ [C, m]
     lines = []
     for image, row in zip(images, cosines, strict=True):
         lines.append(image)
-        best = (-row).argsort(kind="stable")[:SHOWN]
-        lines += [f"  {row[j]:7.4f}  {folder[j]}" for j in best]
+        best = [j for j in (-row).argsort(kind="stable") if not os.path.samefile(image, folder[j])]
+        lines += [f"  {row[j]:7.4f}  {folder[j]}" for j in best[:SHOWN]]
     return lines
 
 

@@ -84,8 +84,13 @@ def test_similar_images_are_found(finished, photos, tmp_path):
         "predict", folder / "checkpoint.npz", query, "--similar", photos, cwd=tmp_path
     )  # fmt: skip
     lines = result.stdout.splitlines()
-    assert lines[1].split() == ["1.0000", str(query)]
-    assert [Path(line.split()[1]).parent.name for line in lines[1:6]] == ["red"] * 5
+    assert lines[0] == str(query)
+    cosines = [float(line.split()[0]) for line in lines[1:6]]
+    found = [Path(line.split()[1]) for line in lines[1:6]]
+    assert cosines == sorted(cosines, reverse=True)
+    assert [path.parent.name for path in found] == ["red"] * 5
+    assert query not in found
+    assert "61 image(s) in " in lines[6]
 
 
 def test_predict_refuses(finished, weights, photos, tmp_path):
