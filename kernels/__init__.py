@@ -20,7 +20,7 @@ Every kernel exists more than once, with the same name and signature:
     array.py       whole-array operations, for NumPy and CuPy alike: im2col + matrix product
 
 `of(x)` picks the module that is right for an array. It is the only switch in the project. A result
-is written into `out` where one is given.
+is written into `out` where one is given: a contiguous array of the result's shape and dtype.
 """
 
 from types import ModuleType

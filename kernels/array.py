@@ -19,8 +19,17 @@ WORKSPACE_BYTES = 16 * 2**20
 
 
 def _empty(out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-    """`out`, or a new array of this shape."""
-    return get_array_module(like).empty(shape, like.dtype) if out is None else out
+    """`out`, or a new array of this shape.
+
+    `out` must lie in memory like a new one: a kernel may write to it through another shape.
+    """
+    if out is None:
+        return get_array_module(like).empty(shape, like.dtype)
+    if out.shape != shape or out.dtype != like.dtype or not out.flags.c_contiguous:
+        raise ValueError(
+            f"out must be a contiguous array of {like.dtype} {shape}, not {out.dtype} {out.shape}"
+        )
+    return out
 
 
 def _channel_sum(x: Array) -> Array:
@@ -132,11 +141,7 @@ def conv2d_gx(
         grows = grows.reshape(-1, p, q, r, s, c)  # [n*P*Q, R*S*C] -> [n, P, Q, R, S, C]
         for tap_r, tap_s, rows, columns in _taps((r, s), stride, (p, q)):
             gx[images, rows, columns] += grows[:, :, :, tap_r, tap_s]
-    gx = _crop(gx, padding)
-    if out is None:
-        return xp.ascontiguousarray(gx)
-    out[...] = gx
-    return out
+    return _cropped(gx, padding, out)
 
 
 def conv2d_gw(
@@ -291,7 +296,7 @@ def fixed_batch_norm_g(
 
 def _reuse(out: Array | None, scratch: Array) -> Array:
     """Write into `out`, or over a temporary that is read for the last time."""
-    return scratch if out is None else out
+    return scratch if out is None else _empty(out, scratch.shape, scratch)
 
 
 def _shift_add_relu(y: Array, shift: Array, residual: Array | None, relu: bool) -> Array:
@@ -405,6 +410,7 @@ def _cropped(gx: Array, padding: Padding, out: Array | None) -> Array:
     gx = _crop(gx, padding)
     if out is None:
         return get_array_module(gx).ascontiguousarray(gx)
+    out = _empty(out, gx.shape, gx)
     out[...] = gx
     return out
 

@@ -224,10 +224,10 @@ def fixed_batch_norm_g(
 
 
 def relu(x: Array, out: Array | None = None) -> Array:
-    """y = x if x > 0 else 0."""
+    """y = 0 if x < 0 else x, so that a NaN stays one."""
     y = _result(out, x.shape, x)
     for index in np.ndindex(x.shape):
-        y[index] = x[index] if x[index] > 0 else 0
+        y[index] = 0 if x[index] < 0 else x[index]
     return y
 
 

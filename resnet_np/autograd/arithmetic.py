@@ -219,7 +219,10 @@ class Max(Op):
 
 
 def max(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The largest number along `axis` (of all by default); the gradient goes to it alone."""
+    """The largest number along `axis` (of all by default); the gradient goes to it alone.
+
+    Equal ones share it.
+    """
     return Max(axis, keepdims)(x)
 
 
@@ -254,7 +257,7 @@ class Transpose(Op):
         self.axes = axes
 
     def forward(self, x: Array) -> Array:
-        self.axes = self.axes or tuple(reversed(range(x.ndim)))
+        self.axes = tuple(i % x.ndim for i in self.axes) or tuple(reversed(range(x.ndim)))
         return x.transpose(self.axes)
 
     def backward(self, gy: Array) -> tuple[Array]:

@@ -55,7 +55,7 @@ def batch_norm(
     -------
     y of x's shape, and the arrays mean and var [C], for the running statistics
     """
-    _check_channels("batch_norm", x, gamma, beta)
+    _check_shapes("batch_norm", x, (gamma, beta), residual)
     if x.size == x.shape[-1]:
         raise UserError(
             f"batch_norm: one value per channel in x of shape {x.shape} has no variance; "
@@ -99,13 +99,19 @@ def fixed_batch_norm(
     Shapes as in `batch_norm`; `mean` and `var` are arrays [C] and constants: no gradient flows
     through them.
     """
-    _check_channels("fixed_batch_norm", x, gamma, beta)
+    _check_shapes("fixed_batch_norm", x, (gamma, beta, mean, var), residual)
     return FixedBatchNorm(mean, var, eps, relu)(x, gamma, beta, residual)
 
 
-def _check_channels(name: str, x: Tensor, gamma: Tensor, beta: Tensor) -> None:
-    if gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:]:
+def _check_shapes(
+    name: str, x: Tensor, channels: tuple[Tensor | Array, ...], residual: Tensor | None
+) -> None:
+    """Nothing is broadcast: [C] for all that is per channel, and x's shape for the residual."""
+    if any(v.shape != x.shape[-1:] for v in channels):
+        shapes = ", ".join(str(v.shape) for v in channels)
         raise ValueError(
-            f"{name}: x of shape {x.shape} needs gamma and beta of shape {x.shape[-1:]}, "
-            f"not {gamma.shape} and {beta.shape}"
+            f"{name}: x of shape {x.shape} needs gamma, beta, mean and var of shape "
+            f"{x.shape[-1:]}, not {shapes}"
         )
+    if residual is not None and residual.shape != x.shape:
+        raise ValueError(f"{name}: residual must have x's shape {x.shape}, not {residual.shape}")
