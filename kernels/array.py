@@ -88,9 +88,13 @@ def im2col(x: Array, size: Pair, stride: Pair) -> Array:
     is nothing to copy).
     """
     xp = get_array_module(x)
-    c = x.shape[3]
+    _, h, w, c = x.shape
     p, q = output_sizes(x.shape, size, stride, NO_PADDING)
-    image, row, pixel, number = x.strides
+    # Not x.strides: an axis of length 1 may have any stride there, and 0 after `image[..., None]`.
+    number = x.itemsize
+    pixel = c * number
+    row = w * pixel
+    image = h * row
     windows = xp.lib.stride_tricks.as_strided(
         x,
         shape=(len(x), p, q, size[0], size[1] * c),
