@@ -199,9 +199,13 @@ class ResNet(Module):
             x = getattr(self, stage)(x)
         return x
 
-    def stage_modules(self, stage: str) -> list[str]:
-        """The names of the modules that make up a stage."""
-        return ["conv1", "bn1", "maxpool"] if stage == "stem" else [stage]
+    def freeze(self, *names: str) -> "Module":
+        """As `Module.freeze`, by the names of stages or modules."""
+        return super().freeze(*_modules_of(names))
+
+    def unfreeze(self, *names: str) -> "Module":
+        """As `Module.unfreeze`, by the names of stages or modules."""
+        return super().unfreeze(*_modules_of(names))
 
     def freeze_before(self, stage: str) -> None:
         """Freeze every stage in front of this one, and unfreeze it and all behind it."""
@@ -209,15 +213,21 @@ class ResNet(Module):
             raise UserError(f"there is no stage {stage!r}: the stages are {', '.join(STAGES)}")
         self.unfreeze()
         for frozen in STAGES[: STAGES.index(stage)]:
-            self.freeze(*self.stage_modules(frozen))
+            self.freeze(frozen)
 
     def frozen_prefix(self) -> str | None:
         """The first stage that is not frozen as a whole; None if all are."""
         modules = dict(self.named_modules())
         for stage in STAGES:
-            if not all(modules[name].frozen for name in self.stage_modules(stage)):
+            if not all(modules[name].frozen for name in _modules_of((stage,))):
                 return stage
         return None
+
+
+def _modules_of(names: tuple[str, ...]) -> list[str]:
+    """Stages and modules by the names of modules: the stem is three of them."""
+    stem = ["conv1", "bn1", "maxpool"]
+    return [module for name in names for module in (stem if name == "stem" else [name])]
 
 
 def make_head(
