@@ -175,7 +175,7 @@ class Sum(Op):
 
     def forward(self, x: Array) -> Array:
         self.saved = x.shape
-        return get_array_module(x).asarray(x.sum(axis=self.axis, keepdims=self.keepdims))
+        return x.sum(axis=self.axis, keepdims=self.keepdims)
 
     def backward(self, gy: Array) -> tuple[Array]:
         xp = get_array_module(gy)
@@ -207,7 +207,7 @@ class Max(Op):
         self.axis, self.keepdims = axis, keepdims
 
     def forward(self, x: Array) -> Array:
-        y = get_array_module(x).asarray(x.max(axis=self.axis, keepdims=self.keepdims))
+        y = x.max(axis=self.axis, keepdims=self.keepdims)
         self.saved = x, y
         return y
 

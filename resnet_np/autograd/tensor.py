@@ -59,7 +59,9 @@ class Op:
         _check_alike(type(self).__name__, inputs)
         enabled = _grad_enabled.get()
         self.needs = tuple(enabled and t is not None and t.requires_grad for t in inputs)
-        y = Tensor(self.forward(*(None if t is None else t.data for t in inputs)))
+        result = self.forward(*(None if t is None else t.data for t in inputs))
+        # An operation on arrays without axes makes a NumPy number: turned back into an array.
+        y = Tensor(get_array_module(result).asarray(result))
         if any(self.needs):
             y.requires_grad = True
             y.op = self
@@ -151,7 +153,7 @@ class Tensor:
             )
         _run_backward(self, gy)
 
-    # The arithmetic is in arithmetic.py and shape.py; these are its operators.
+    # The arithmetic is in arithmetic.py; these are its operators.
 
     def __add__(self, other: Operand) -> "Tensor":
         return arithmetic.add(self, other)
@@ -237,7 +239,8 @@ class _Sum:
 
     def own(self) -> Array:
         """The sum, as an array that nobody else holds."""
-        return self.value if self.owned else self.value.copy()
+        xp = get_array_module(self.value)
+        return xp.asarray(self.value) if self.owned else xp.array(self.value)
 
 
 def _run_backward(root: Tensor, gy: Array) -> None:
@@ -267,7 +270,9 @@ def _run_backward(root: Tensor, gy: Array) -> None:
         op.release()
     for leaf in leaves:
         g = sums.pop(leaf).own()
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        if leaf.grad is not None:
+            g += leaf.grad
+        leaf.grad = g
 
 
 def _count_uses(root: Tensor) -> dict[Tensor, int]:

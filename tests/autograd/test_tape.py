@@ -1,0 +1,303 @@
+"""The tape: fan-out, ownership of gradients, order, release, and what is not recorded."""
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet_np import Tensor, no_grad, relu
+from resnet_np.autograd import Op
+from resnet_np.autograd.tensor import as_tensor
+
+
+def leaf(*values: Any) -> Tensor:
+    return Tensor(np.array(values, np.float64), requires_grad=True)
+
+
+def grad_of(x: Tensor) -> np.ndarray:
+    assert x.grad is not None
+    return x.grad
+
+
+def test_fan_out_adds_up() -> None:
+    x = leaf(1.0, -1.0, 2.0)
+    (relu(x) + x).sum().backward()
+    np.testing.assert_array_equal(grad_of(x), [2, 1, 2])
+
+
+def test_a_tensor_added_to_itself() -> None:
+    x = leaf(1.0, 2.0)
+    y = x + x
+    (y + y).sum().backward()
+    np.testing.assert_array_equal(grad_of(x), [4, 4])
+
+
+def test_a_diamond_of_diamonds_is_visited_once_per_op() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(60):  # 2^60 paths
+        y = y + y
+    y.sum().backward()
+    np.testing.assert_array_equal(grad_of(x), [2.0**60])
+
+
+def test_the_longer_way_round_is_waited_for() -> None:
+    x = leaf(3.0)
+    short = x * 2.0
+    long = ((short * 1.0) * 1.0) * 1.0
+    (short * long).sum().backward()  # (2x)^2, so 8x
+    np.testing.assert_array_equal(grad_of(x), [24])
+
+
+def test_borrowed_gradients_are_not_written_to() -> None:
+    """Add passes the same array to both sides; a third use of one must not change the other's."""
+    a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    gy = np.array([1.0, 10.0])
+    (a + b + a + a * 3.0).backward(gy)
+    np.testing.assert_array_equal(grad_of(a), [5, 50])
+    np.testing.assert_array_equal(grad_of(b), [1, 10])
+    np.testing.assert_array_equal(gy, [1, 10])
+
+
+def test_leaves_never_share_a_gradient() -> None:
+    a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    gy = np.ones(2)
+    (a + b).backward(gy)
+    assert not np.shares_memory(grad_of(a), grad_of(b))
+    assert not np.shares_memory(grad_of(a), gy)
+    c = leaf(1.0, 2.0)
+    c.backward(gy)
+    assert not np.shares_memory(grad_of(c), gy)
+    d, e = leaf(1.0, 2.0), leaf(1.0)
+    (d.reshape(2, 1) + e).transpose().backward(np.ones((1, 2)))
+    assert not np.shares_memory(grad_of(d), grad_of(e))
+    grad_of(a)[:] = 7
+    np.testing.assert_array_equal(grad_of(b), [1, 1])
+
+
+def test_a_gradient_can_be_written_to() -> None:
+    x = leaf(1.0, 2.0)
+    x.sum().backward()  # a broadcast view on its way
+    grad_of(x)[0] = 5
+    np.testing.assert_array_equal(grad_of(x), [5, 1])
+
+
+def test_gradients_accumulate_over_backward_calls() -> None:
+    x = leaf(1.0, 2.0)
+    (x * 2.0).sum().backward()
+    first = grad_of(x)
+    (x * 3.0).sum().backward()
+    np.testing.assert_array_equal(grad_of(x), [5, 5])
+    np.testing.assert_array_equal(first, [2, 2])
+
+
+def test_a_long_chain_needs_no_recursion() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(10_000):
+        y = y + 1.0
+    y.sum().backward()
+    np.testing.assert_array_equal(grad_of(x), [1])
+
+
+def test_a_long_chain_is_dropped_without_recursion() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    del y
+    gc.collect()
+
+
+def test_no_tape_without_a_need() -> None:
+    y = Tensor([1.0, 2.0]) * 2.0
+    assert not y.requires_grad
+    assert y.op is None
+    with pytest.raises(RuntimeError, match="nothing that this tensor depends on"):
+        y.sum().backward()
+
+
+def test_no_tape_under_no_grad() -> None:
+    x = leaf(1.0)
+    with no_grad():
+        y = x * 2.0
+        with no_grad():
+            pass
+        z = x * 2.0
+    assert y.op is None and z.op is None
+    assert (x * 2.0).op is not None
+    with pytest.raises(KeyError), no_grad():
+        raise KeyError
+    assert (x * 2.0).op is not None, "no_grad ends with an exception, too"
+
+
+def test_constants_get_no_gradient() -> None:
+    x, constant = leaf(1.0, 2.0), Tensor(np.array([3.0, 4.0]))
+    (x * constant).sum().backward()
+    assert constant.grad is None
+    np.testing.assert_array_equal(grad_of(x), [3, 4])
+
+
+def test_a_frozen_leaf_cuts_the_tape_below_itself_only() -> None:
+    x, w = leaf(2.0), leaf(3.0)
+    w.requires_grad = False
+    (x * w).sum().backward()
+    assert w.grad is None
+    np.testing.assert_array_equal(grad_of(x), [3])
+
+
+def test_intermediate_tensors_keep_no_gradient() -> None:
+    x = leaf(1.0)
+    y = x * 2.0
+    y.sum().backward()
+    assert y.grad is None
+
+
+def test_saved_arrays_are_released_on_the_way_back() -> None:
+    x = leaf(*range(5))
+    y = x.exp()
+    loss = y.sum()
+    assert y.op is not None
+    saved = weakref.ref(y.op.saved)
+    op, alive = y.op, weakref.ref(y)
+    del y
+    loss.backward()
+    gc.collect()
+    assert op.saved is None and op.inputs == ()
+    assert saved() is None and alive() is None
+
+
+def test_a_dropped_result_frees_its_tape() -> None:
+    x = leaf(1.0)
+    y = x.exp()
+    assert y.op is not None
+    alive = weakref.ref(y.op)
+    del y
+    assert alive() is None, "no reference cycle: memory is freed without the collector"
+
+
+def test_second_backward_is_an_error_that_says_so() -> None:
+    x = leaf(1.0)
+    y = x * 2.0
+    loss = y.sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="called before: run the forward pass again"):
+        loss.backward()
+    with pytest.raises(RuntimeError, match="called before"):
+        (y * 3.0).sum().backward()  # through a part that is used up
+    np.testing.assert_array_equal(grad_of(x), [2])
+
+
+def test_backward_of_more_than_a_number_needs_gy() -> None:
+    y = leaf(1.0, 2.0) * 2.0
+    with pytest.raises(ValueError, match="needs gy of the same shape"):
+        y.backward()
+    with pytest.raises(ValueError, match="gy is float64"):
+        y.backward(np.ones(3))
+    with pytest.raises(ValueError, match="gy is float32"):
+        y.backward(np.ones(2, np.float32))
+
+
+def test_dtypes_are_not_mixed() -> None:
+    with pytest.raises(TypeError, match=r"Add: the inputs must share one dtype.*float32.*float64"):
+        leaf(1.0) + Tensor([1.0])
+    with pytest.raises(TypeError, match="share one dtype"):
+        leaf(1.0) * np.ones(1, np.float32)
+
+
+def test_plain_numbers_take_the_dtype_of_the_tensor() -> None:
+    for dtype in (np.float32, np.float64):
+        x = Tensor(np.ones(2, dtype), requires_grad=True)
+        y = ((2 - x) * 3 / 7 + 1.5) ** 2 - (1 / x).exp().log().mean() + x.max()
+        assert y.dtype == dtype
+        y.sum().backward()
+        assert grad_of(x).dtype == dtype
+
+
+def test_arrays_on_the_left() -> None:
+    x = leaf(1.0, 2.0)
+    for y, numbers in (
+        (np.array([3.0, 4.0]) + x, [4, 6]),
+        (np.array([3.0, 4.0]) * x, [3, 8]),
+        (np.array([3.0, 4.0]) - x, [2, 2]),
+        (np.array([3.0, 4.0]) / x, [3, 2]),
+    ):
+        assert isinstance(y, Tensor)
+        np.testing.assert_array_equal(y.data, numbers)
+
+
+def test_integers_cannot_require_a_gradient() -> None:
+    with pytest.raises(TypeError, match="floating-point"):
+        Tensor(np.arange(3), requires_grad=True)
+    with pytest.raises(TypeError, match="already"):
+        Tensor(leaf(1.0))
+
+
+def test_lists_and_numbers_become_float32() -> None:
+    assert Tensor([[1, 2], [3, 4]]).dtype == np.float32
+    assert Tensor(1.5).item() == 1.5
+    assert repr(Tensor([1.0], requires_grad=True)).endswith("requires_grad=True)")
+    assert as_tensor(2, leaf(1.0)).dtype == np.float64
+    assert len(leaf(1.0, 2.0)) == 2
+
+
+def test_data_and_gradients_are_arrays_even_of_one_number() -> None:
+    x = leaf(1.0, 2.0)
+    loss = (x * x).sum() * 0.5
+    assert isinstance(loss.data, np.ndarray)
+    assert isinstance(loss.numpy(), np.ndarray)
+    scalar = Tensor(np.array(3.0), requires_grad=True)
+    (scalar * scalar).backward()
+    assert isinstance(scalar.grad, np.ndarray)
+    (scalar * 2.0).backward()
+    assert isinstance(scalar.grad, np.ndarray)
+    assert scalar.grad == 8
+
+
+class WrongShape(Op):
+    def forward(self, x: Any) -> Any:
+        return x * 1
+
+    def backward(self, gy: Any) -> tuple[Any]:
+        return (gy[:1],)
+
+
+class Silent(WrongShape):
+    def backward(self, gy: Any) -> tuple[Any]:
+        return (None,)  # type: ignore[return-value]
+
+
+def test_an_op_with_a_gradient_of_another_shape_is_named() -> None:
+    with pytest.raises(RuntimeError, match=r"WrongShape.backward made a gradient of shape \(1,\)"):
+        WrongShape()(leaf(1.0, 2.0)).sum().backward()
+    with pytest.raises(RuntimeError, match=r"Silent.backward made no gradient"):
+        Silent()(leaf(1.0, 2.0)).sum().backward()
+
+
+@given(
+    st.sampled_from([((2, 3), (3,)), ((2, 3), (2, 1)), ((1, 3), (2, 1)), ((4, 2, 3), (1, 1, 3))]),
+    st.sampled_from(["+", "-", "*", "/"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_broadcasting_sums_what_was_repeated(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], sign: str, seed: int
+) -> None:
+    """Against the same operation on operands that were repeated by hand, gradient by gradient."""
+    rng = np.random.default_rng(seed)
+    a, b = (Tensor(rng.uniform(1, 2, s), requires_grad=True) for s in shapes)
+    full = np.broadcast_shapes(*shapes)
+    wide = [Tensor(np.broadcast_to(t.data, full).copy(), requires_grad=True) for t in (a, b)]
+    gy = rng.standard_normal(full)
+    for left, right in ((a, b), wide):
+        y = {"+": left + right, "-": left - right, "*": left * right, "/": left / right}[sign]
+        y.backward(gy)
+    for narrow, repeated in zip((a, b), wide, strict=True):
+        g = grad_of(repeated)
+        extra = len(full) - narrow.ndim
+        g = g.sum(axis=tuple(range(extra)))
+        axes = tuple(i for i, n in enumerate(narrow.shape) if n == 1)
+        np.testing.assert_allclose(grad_of(narrow), g.sum(axis=axes, keepdims=True), rtol=1e-12)
