@@ -129,6 +129,6 @@ def benchmark(task: Task, description: str, batches: list[int]) -> None:
         rows = [
             measure(names, args.device, task, batch, args.repetitions, bar) for batch in args.batch
         ]
-    print(f"{facts['cpu']}, {facts['threads']} threads", file=sys.stderr)
+    print(f"{facts['cpu']}, {facts['threads']} thread(s)", file=sys.stderr)
     Console(width=100).print(table(rows, names))
     save_json(args, facts, rows)

@@ -133,12 +133,12 @@ def main() -> None:
     totals = network_totals(rows, names)
     peaks = [row["gemm_gflops"] for row in rows]
     facts |= {"gemm_gflops": median(peaks)}
-    console = Console(width=110)
+    console = Console(width=120)
     console.print(table(rows, names, "Each distinct convolution (x: how often it occurs)"))
     console.print(table(totals, names, "All convolutions of the network"))
     console.print(
         f"Peak is this machine's float32 matrix product: {median(peaks):.0f} GFLOP/s in the median "
-        f"({min(peaks):.0f} to {max(peaks):.0f}), {facts['threads']} threads, {facts['cpu']}."
+        f"({min(peaks):.0f} to {max(peaks):.0f}), {facts['threads']} thread(s), {facts['cpu']}."
     )
     save_json(args, facts, {"convolutions": rows, "network": totals})
 
