@@ -28,11 +28,11 @@ from resnet_np.training.finetuning import finetune
 from resnet_np.training.loop import predict_logits
 from resnet_np.training.options import Options
 from resnet_np.training.setup import build_model, find_source, load_splits
-from resnet_np.weights import WeightFile
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "compare"))
 
 WEIGHTS = "weights/resnet50_pqf_large_decoded.npz"
+FOLDERS = ("trashnet", "sign-language-digits")
 EPOCHS = 10
 ALLOWED = 0.01
 
@@ -43,9 +43,7 @@ def main() -> int:
         print(f"no {WEIGHTS} in {str(data)!r}: give the data folder", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as scratch:
-        passed = [
-            parity(data, name, Path(scratch)) for name in ("trashnet", "sign-language-digits")
-        ]
+        passed = [parity(data, name, Path(scratch)) for name in FOLDERS]
         passed.append(cache_changes_nothing(data, Path(scratch)))
         passed.append(layer4_helps(data, Path(scratch)))
     return 0 if all(passed) else 1
@@ -96,15 +94,15 @@ def parity(data: Path, name: str, scratch: Path) -> bool:
 def run_in_torch(options: Options) -> np.ndarray:
     """The same run with torch and torchvision alone; [N, K] logits of the test images."""
     import torch
+    from torch_bridge import copy_to_torch
     from torchvision_shim import torchvision
 
     source = find_source(options)
     splits = load_splits(options, source.contract, source.image_size)
-    first, _ = build_model(source, len(splits["train"].classes), options)
-    assert source.file is not None
-    network = torchvision.models.resnet50()
-    network.load_state_dict(torchvision_state(source.file))
-    network.fc = torch.nn.Identity()
+    classes = len(splits["train"].classes)
+    network = torchvision.models.resnet50(num_classes=classes)
+    copy_to_torch(build_model(source, classes, options)[0], network)
+    head, network.fc = network.fc, torch.nn.Identity()
     network.eval()
 
     def features(images: FolderImages) -> torch.Tensor:
@@ -114,9 +112,9 @@ def run_in_torch(options: Options) -> np.ndarray:
 
         transform = v2.Compose(
             [
-                v2.PILToTensor(),
-                v2.Resize(256, antialias=True),
+                v2.Resize(256),
                 v2.CenterCrop(224),
+                v2.PILToTensor(),
                 v2.ToDtype(torch.float32, scale=True),
                 v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
             ]
@@ -128,10 +126,6 @@ def run_in_torch(options: Options) -> np.ndarray:
                 found.append(network(torch.stack(batch)))
         return torch.cat(found)
 
-    head = torch.nn.Linear(first.features, len(splits["train"].classes))
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(np.ascontiguousarray(first.fc.weight.data.T)))
-        head.bias.copy_(torch.from_numpy(first.fc.bias.data))
     optimizer = torch.optim.Adam(head.parameters(), lr=options.learning_rates()[1])
     train, test = splits["train"], splits["test"]
     assert isinstance(train, FolderImages) and isinstance(test, FolderImages)
@@ -145,21 +139,6 @@ def run_in_torch(options: Options) -> np.ndarray:
             optimizer.step()
     with torch.no_grad():
         return head(features(test)).numpy()
-
-
-def torchvision_state(file: WeightFile) -> dict[str, object]:
-    """Our arrays as torchvision's: HWIO -> OIHW, [in, out] -> [out, in]."""
-    import torch
-
-    order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(a.transpose(order[a.ndim])))
-        for name, a in file.arrays.items()
-    } | {
-        name.replace("running_mean", "num_batches_tracked"): torch.tensor(0)
-        for name in file.arrays
-        if name.endswith("running_mean")
-    }
 
 
 def cache_changes_nothing(data: Path, scratch: Path) -> bool:
