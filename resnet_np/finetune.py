@@ -39,10 +39,15 @@ def make_parser() -> Parser:
     )
     add("--head", metavar="N,...", type=sizes, help="hidden layers of the head, such as 256,128")
     add("--dropout", metavar="P", type=probability, help="in the head (default: 0)")
-    add("--epochs", metavar="N", type=count, help="in all, resumed ones included (default: 10)")
+    add("--epochs", metavar="N", type=count, help="in all, resumed ones included (default: 20)")
     add("--batch-size", metavar="N", type=count, help="default: 32")
     add("--optimizer", choices=sorted(OPTIMIZERS), help="default: adam")
-    add("--lr", metavar="X", type=rate, help="learning rate (default: the optimiser's usual one)")
+    add(
+        "--lr",
+        metavar="X",
+        type=rate,
+        help="learning rate (default: by optimizer, less for the trunk)",
+    )
     add("--head-lr", metavar="X", type=rate, help="another one for the head")
     add("--image-size", metavar="PIXELS", type=count, help="default: what the weights expect")
     add("--seed", metavar="N", type=seed, help="default: 0")

@@ -14,8 +14,8 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adam": optim.Adam,
     "adamw": optim.AdamW,
 }
-LEARNING_RATES = {"sgd": 0.01, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
-TRUNK_SHARE = 0.1  # weights that know something already are moved more carefully than a new head
+HEAD_RATES = {"sgd": 0.01, "rmsprop": 0.001, "adam": 0.003, "adamw": 0.003}
+TRUNK_SHARE = 1 / 30  # weights that know something already are moved more carefully than a new head
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Options:
     recalibrate: bool = False
     head: tuple[int, ...] = ()
     dropout: float = 0.0
-    epochs: int = 10
+    epochs: int = 20
     batch_size: int = 32
     optimizer: str = "adam"
     lr: float | None = None
@@ -43,10 +43,10 @@ class Options:
     def learning_rates(self) -> tuple[float, float]:
         """(for the unfrozen stages of the trunk, for the head).
 
-        Without --lr and --head-lr, the optimiser's usual rate for the head and a tenth of it for
-        the trunk; --lr alone is for both.
+        Without --lr and --head-lr, the optimizer's rate in HEAD_RATES for the head and a small
+        share of it for the trunk; --lr alone is for both.
         """
-        usual = LEARNING_RATES[self.optimizer]
+        usual = HEAD_RATES[self.optimizer]
         lr = TRUNK_SHARE * usual if self.lr is None else self.lr
         head_lr = usual if self.lr is None else self.lr
         return lr, head_lr if self.head_lr is None else self.head_lr
@@ -61,7 +61,7 @@ class Options:
         trunk = [p for name, p in named if not name.startswith("fc.")]
         rates = zip((trunk, head), self.learning_rates(), strict=True)
         groups = [{"params": params, "lr": lr} for params, lr in rates if params]
-        return OPTIMIZERS[self.optimizer](groups, lr=LEARNING_RATES[self.optimizer])
+        return OPTIMIZERS[self.optimizer](groups, lr=HEAD_RATES[self.optimizer])
 
     def to_record(self) -> dict[str, Any]:
         """The options as JSON values."""
