@@ -19,6 +19,8 @@ def plot_curves(history: list[dict[str, Any]], path: str | os.PathLike[str]) -> 
     history: one record per epoch with `epoch`, `train_loss`, `train_accuracy`, `validation_loss`
     and `validation_accuracy`.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(width=9, height=3.6)
     epochs = [entry["epoch"] for entry in history]
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -26,6 +28,7 @@ def plot_curves(history: list[dict[str, Any]], path: str | os.PathLike[str]) -> 
             values = [entry[f"{split}_{quantity}"] for entry in history]
             axes.plot(epochs, values, style, marker=".", label=split)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(quantity)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -46,7 +49,7 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if k <= MANY_CLASSES:
-        axes.set_xticks(range(k), classes, rotation=90)
+        axes.set_xticks(range(k), classes, rotation=90 if max(map(len, classes)) > 3 else 0)
         axes.set_yticks(range(k), classes)
         for row, column in np.argwhere(matrix):
             color = "white" if shares[row, column] > 0.5 else "black"

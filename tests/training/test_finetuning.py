@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from resnet_np.data.digits import load_digits_images
 from resnet_np.errors import UserError
-from resnet_np.training import finetuning
+from resnet_np.training import finetuning, setup
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
 from resnet_np.training.finetuning import finetune, resumed_options
 from resnet_np.training.options import Options
+from resnet_np.training.predictor import Predictor
 from resnet_np.weights import read_npz, save_npz
 
 QUIET = Console(quiet=True)
@@ -108,6 +110,19 @@ def test_a_run_learns_and_leaves_its_files(full_run, tmp_path):
         with Image.open(folder / name) as image:
             image.load()
     assert restore_model(checkpoint).config["num_classes"] == 3
+
+
+def test_without_arguments_the_digits_and_the_embedded_weights(tmp_path, monkeypatch):
+    images, labels, classes = load_digits_images(32)
+    some = images[:150], labels[:150], classes
+    monkeypatch.setattr(setup, "load_digits_images", lambda size: some)
+    monkeypatch.chdir(tmp_path)
+    finetune(Options(), None, QUIET)
+    folder = tmp_path / "runs" / "digits-1"
+    assert sorted(os.listdir(folder / "samples")) == [f"{k}.png" for k in range(5)]
+    predictor = Predictor(folder / "checkpoint.npz")
+    answers = predictor.probabilities([folder / "samples" / f"{k}.png" for k in range(5)])
+    assert (answers.argmax(axis=1) == np.arange(5)).sum() >= 4
 
 
 def test_folded_statistics_are_not_trained_blindly(run, weights, tmp_path):
