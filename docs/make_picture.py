@@ -83,7 +83,7 @@ def network(axes: Axes) -> None:
     axes.set_ylim(len(STAGES) - 0.3, -0.7)
     axes.axis("off")
     says = (
-        "7x7 convolution, max pool -> 56 x 56 x 64",
+        "7x7 conv, 3x3 max pool -> 56 x 56 x 64",
         "3 bottleneck blocks -> 56 x 56 x 256",
         "4 bottleneck blocks -> 28 x 28 x 512",
         "6 bottleneck blocks -> 14 x 14 x 1024",
@@ -96,7 +96,7 @@ def network(axes: Axes) -> None:
         box = FancyBboxPatch((0.3, row - 0.32), 9.4, 0.6, boxstyle="round,pad=0.05", fc=colour)
         axes.add_patch(box)
         axes.text(0.6, row, stage, va="center", fontsize=9, weight="bold")
-        axes.text(2.6, row, text, va="center", fontsize=9)
+        axes.text(2.3, row, text, va="center", fontsize=9)
 
 
 if __name__ == "__main__":
