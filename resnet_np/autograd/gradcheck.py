@@ -73,7 +73,7 @@ def check_gradients(
     Parameters
     ----------
     f : a function of tensors that returns a tensor; or a module, whose parameters are then checked,
-        too (on a float64 copy with random batch norm weights; the module itself is not touched)
+        too (on a float64 copy, batch norms and biases randomised; the module is not touched)
     inputs : arrays. Floating-point ones are checked, in float64; others are passed as they are
     only : names of inputs ("input 0") and parameters to check; all by default
     eps, rtol, atol : step and tolerances: |a - b| <= atol + rtol * max(|a|, |b|) + the rounding
@@ -306,13 +306,16 @@ def _unit(shape: tuple[int, ...], i: int) -> np.ndarray:
 
 
 def _randomised_copy(module: Any, rng: np.random.Generator) -> Any:
-    """A float64 copy whose batch norm weights (the one-dimensional ones) are random.
+    """A float64 copy with random batch norm weights, and with all biases moved.
 
     A gamma that starts at zero, as the last one of a residual branch does, would make every
-    gradient behind it zero.
+    gradient behind it zero. Biases of zero put a unit whose inputs are all zero exactly on the kink
+    of its ReLU, where no other input moves it from.
     """
     module = copy.deepcopy(module).to(np.float64)
     for name, p in module.named_parameters():
         if p.ndim == 1 and name.endswith("weight"):
             p.data = rng.uniform(0.5, 1.5, p.shape)
+        elif p.ndim == 1:
+            p.data = p.data + 0.1 * rng.standard_normal(p.shape)
     return module

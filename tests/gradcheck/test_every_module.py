@@ -97,7 +97,6 @@ def few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"depth": 18}, True),
         ({"depth": 18, "pooling": "max"}, False),
         ({"depth": 50}, True),
-        ({"depth": 50, "variant": "v1"}, True),
         ({"depth": 50, "variant": "v1", "conv_bias": True, "bn_eps": 1e-3}, False),
         ({"depth": 18, "head": (4,)}, True),
     ],
@@ -105,7 +104,7 @@ def few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_whole_network(config: dict[str, Any], training: bool) -> None:
     model = ResNet(**config, width=1 / 16, num_classes=3).train(training)
-    x = np.random.default_rng(0).standard_normal((4, 32, 32, 3))
+    x = np.random.default_rng(0).standard_normal((2, 48, 48, 3))
     checked = check_gradients(model, [x])
     assert len(checked) == 1 + len(model.parameters())
 
