@@ -128,12 +128,12 @@ def _prepare(options: Options, resume: Checkpoint | None, console: "Console") ->
         contract, size = resume.contract, resume.image_size
         splits = load_splits(options, contract, size)
         _check_same_images(resume, splits)
-        model = restore_model(resume)
+        model, loaded = restore_model(resume), None
     model.freeze_before(options.unfreeze)
     model.to(options.device)
     start = model.frozen_prefix() or "fc"
     inputs = _make_inputs(options, Trunk(model, start, contract, options.device), splits, console)
-    if resume is None and options.unfreeze != "stem" and trainable_norms(model):
+    if loaded is not None and trainable_norms(model):
         with console.status("comparing batch-norm statistics with the images"):
             check_statistics(model, start, inputs["train"], options)
     order = np.random.default_rng(options.seed)

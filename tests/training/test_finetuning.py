@@ -132,8 +132,9 @@ def test_folded_statistics_are_not_trained_blindly(run, weights, tmp_path):
             array *= 1000
     save_npz(tmp_path / "odd.npz", arrays, record)
     odd = str(tmp_path / "odd.npz")
-    with pytest.raises(UserError, match=r"--unfreeze layer4: the stored stat.* --recalibrate"):
-        run("refused", weights=odd, unfreeze="layer4")
+    for stage in ("layer4", "stem"):
+        with pytest.raises(UserError, match=f"--unfreeze {stage}: the stored.* --recalibrate"):
+            run("refused", weights=odd, unfreeze=stage)
     assert not (tmp_path / "refused").exists()
     run("repaired", weights=odd, unfreeze="layer4", recalibrate=True)
     run("frozen", weights=odd)  # with fixed statistics there is nothing to refuse
