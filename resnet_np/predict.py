@@ -35,20 +35,23 @@ def main() -> None:
     """Read the arguments and print the answers. Raises UserError."""
     arguments = make_parser().parse_args()
 
+    from rich.console import Console
+
+    from resnet_np.data.folders import list_images
+    from resnet_np.training import report
     from resnet_np.training.predictor import Predictor
 
-    predictor = Predictor(arguments.checkpoint)
-    began = time.perf_counter()
-    if arguments.similar is None:
-        count = len(arguments.images)
-        lines = classify(predictor, arguments.images)
-    else:
-        from resnet_np.data.folders import list_images
-
-        folder = [str(path) for path in list_images(arguments.similar)]
-        count = len(arguments.images) + len(folder)
-        lines = find_similar(predictor, arguments.images, folder)
-    seconds = time.perf_counter() - began
+    folder = [str(path) for path in list_images(arguments.similar)] if arguments.similar else []
+    count = len(arguments.images) + len(folder)
+    with report.bars(Console(stderr=True), passing=True) as bars:
+        task = bars.add_task("images", total=count, figures="")
+        predictor = Predictor(arguments.checkpoint, lambda done: bars.advance(task, done))
+        began = time.perf_counter()
+        if arguments.similar is None:
+            lines = classify(predictor, arguments.images)
+        else:
+            lines = find_similar(predictor, arguments.images, folder)
+        seconds = time.perf_counter() - began
     print("\n".join(lines))
     print(f"{count} image(s) in {seconds:.2f} s, {1000 * seconds / count:.0f} ms each")
 

@@ -18,7 +18,7 @@ Parameters are named as in torchvision: `layer1.0.conv1.weight`, `layer1.0.downs
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -199,11 +199,11 @@ class ResNet(Module):
             x = getattr(self, stage)(x)
         return x
 
-    def freeze(self, *names: str) -> "Module":
+    def freeze(self, *names: str) -> Self:
         """As `Module.freeze`, by the names of stages or modules."""
         return super().freeze(*_modules_of(names))
 
-    def unfreeze(self, *names: str) -> "Module":
+    def unfreeze(self, *names: str) -> Self:
         """As `Module.unfreeze`, by the names of stages or modules."""
         return super().unfreeze(*_modules_of(names))
 

@@ -1,7 +1,7 @@
 """Modules: layers that own parameters, and trees of them with dotted names."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from resnet_np.autograd import Tensor
 from resnet_np.device import DEVICES, to_device
@@ -85,25 +85,25 @@ class Module:
 
     # --- modes -----------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> "Module":
+    def train(self, mode: bool = True) -> Self:
         """Training mode for this module and all below: dropout drops, batch norm learns."""
         for _, module in self.named_modules():
             module.training = mode
         return self
 
-    def eval(self) -> "Module":
+    def eval(self) -> Self:
         """Evaluation mode: `train(False)`."""
         return self.train(False)
 
-    def freeze(self, *names: str) -> "Module":
+    def freeze(self, *names: str) -> Self:
         """Freeze the modules with these names and all below them; everything without names."""
         return self._set_frozen(names, True)
 
-    def unfreeze(self, *names: str) -> "Module":
+    def unfreeze(self, *names: str) -> Self:
         """The opposite of `freeze`."""
         return self._set_frozen(names, False)
 
-    def _set_frozen(self, names: tuple[str, ...], frozen: bool) -> "Module":
+    def _set_frozen(self, names: tuple[str, ...], frozen: bool) -> Self:
         modules = dict(self.named_modules())
         unknown = [name for name in names if name not in modules]
         if unknown:
@@ -117,7 +117,7 @@ class Module:
                 p.grad = None
         return self
 
-    def to(self, target: Any) -> "Module":
+    def to(self, target: Any) -> Self:
         """Move to a device ("cpu", "gpu") or convert to a floating-point dtype, in place.
 
         Make the optimiser afterwards: its state follows the parameters that it was given.

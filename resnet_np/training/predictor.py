@@ -1,7 +1,7 @@
 """A fine-tuned network at work: from image files to answers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,21 @@ AT_ONCE = 8  # images in one batch
 class Predictor:
     """The network of a checkpoint, with its class names and the input it expects.
 
+    advance: is told how many images more are done, for a progress bar.
+
     Raises UserError if the checkpoint is missing, damaged, or for another kind of network.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], advance: Callable[[int], None] = lambda done: None
+    ) -> None:
         checkpoint = load_checkpoint(path)
         self.model = restore_model(checkpoint)
         self.model.eval()
         self.classes = checkpoint.classes
         self.contract = checkpoint.contract
         self.image_size = checkpoint.image_size
+        self.advance = advance
 
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
         """Of each class for each image: float64 [N, K]. Raises UserError for a broken image."""
@@ -48,9 +53,10 @@ class Predictor:
             return np.stack([load_image(paths[i], self.contract, self.image_size) for i in chunk])
 
         chunks = np.split(np.arange(len(paths)), range(AT_ONCE, len(paths), AT_ONCE))
+        outputs = []
         with no_grad():
-            outputs = [
-                self.model(Tensor(self.contract.normalise(pixels)), stop=stop).data
-                for pixels in load_ahead(load, chunks)
-            ]
+            for pixels in load_ahead(load, chunks):
+                x = Tensor(self.contract.normalise(pixels))
+                outputs.append(self.model(x, stop=stop).data)
+                self.advance(len(pixels))
         return np.concatenate(outputs)

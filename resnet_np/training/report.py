@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 
-def bars(console: "Console") -> "Bars":
-    """Progress bars: what, how far, the figures so far, the time left. Use with `with`."""
+def bars(console: "Console", passing: bool = False) -> "Bars":
+    """Progress bars: what, how far, the figures so far, the time left. Use with `with`.
+
+    passing: they vanish when they are done, and where there is no terminal they are not shown.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
@@ -23,6 +26,8 @@ def bars(console: "Console") -> "Bars":
         TimeRemainingColumn(),
         TextColumn("left"),
         console=console,
+        transient=passing,
+        disable=passing and not console.is_terminal,
     )
 
 

@@ -12,16 +12,16 @@ from resnet_np.data.folders import HELD_OUT, scan_folder, split_stratified
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
 from resnet_np.errors import UserError
 from resnet_np.models.pretrained import LoadReport, load_weights
-from resnet_np.models.resnet import ResNet
+from resnet_np.models.resnet import ResNet, Variant
 from resnet_np.training.options import Options
 from resnet_np.weights import TORCHVISION, Contract, WeightFile
 
 EMBEDDED = Path(weights.__file__).with_name("glyphs_resnet50_w025.npz")
 
 # --model: depth, and where a down-sampling block has its stride.
-MODELS = {f"resnet{depth}": (depth, "v1.5") for depth in (18, 34, 50, 101, 152)} | {
-    f"resnet{depth}-v1": (depth, "v1") for depth in (50, 101, 152)
-}
+MODELS: dict[str, tuple[int, Variant]] = {
+    f"resnet{depth}": (depth, "v1.5") for depth in (18, 34, 50, 101, 152)
+} | {f"resnet{depth}-v1": (depth, "v1") for depth in (50, 101, 152)}
 
 
 @dataclass(frozen=True)
