@@ -24,6 +24,7 @@ def test_by_hand() -> None:
     rows = cross_entropy(x, t, reduction="none")
     np.testing.assert_allclose(rows.data, [LOG2, np.log(4 / 3)])
     cross_entropy(x, t).backward()
+    assert x.grad is not None
     np.testing.assert_allclose(x.grad, [[-0.25, 0.25], [0.125, -0.125]])
 
 
@@ -106,7 +107,7 @@ def test_against_the_definition(
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     loss.backward()
     expected.backward()
-    assert b.grad is not None
+    assert a.grad is not None and b.grad is not None
     np.testing.assert_allclose(a.grad, b.grad, rtol=1e-9, atol=1e-12)
 
 

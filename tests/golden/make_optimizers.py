@@ -6,13 +6,14 @@ Two groups, the second with a learning rate of its own; starts and gradients are
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 STEPS = 10
 SECOND_LR = 0.05
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "SGD plain": ("SGD", {"lr": 0.1}),
     "SGD decay": ("SGD", {"lr": 0.1, "weight_decay": 0.1}),
     "SGD momentum": ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
@@ -32,7 +33,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     start = [rng.standard_normal(shape).astype(np.float32) for shape in ((3, 4), (5,))]
     gradients = [rng.standard_normal((STEPS, *w.shape)).astype(np.float32) for w in start]
-    arrays = {f"start {i}": w for i, w in enumerate(start)}
+    arrays: dict[str, Any] = {f"start {i}": w for i, w in enumerate(start)}
     arrays |= {f"gradient {i}": g for i, g in enumerate(gradients)}
     for name, (kind, options) in CASES.items():
         weights = [torch.nn.Parameter(torch.tensor(w)) for w in start]

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from resnet_np import autograd, check_gradients
 from resnet_np.autograd import Op, Tensor, arithmetic
 
+Draw = Callable[[Any], Any]  # takes a strategy, gives a value
 Case = tuple[Callable[..., Tensor], list[Any]]
-CASES: dict[str, Callable[[st.DrawFn, np.random.Generator], Case]] = {}
+CASES: dict[str, Callable[[Draw, np.random.Generator], Case]] = {}
 
 
-def case(make: Callable[[st.DrawFn, np.random.Generator], Case]) -> Any:
+def case(make: Callable[[Draw, np.random.Generator], Case]) -> Any:
     """Register a case under the name of the function that it checks."""
     CASES[make.__name__.removesuffix("_")] = make
     return make
@@ -30,32 +31,32 @@ def case(make: Callable[[st.DrawFn, np.random.Generator], Case]) -> Any:
 BROADCAST = [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 3), (2, 1)), ((1, 3), (2, 1)), ((), (4,))]
 
 
-def operands(draw: st.DrawFn, rng: np.random.Generator) -> list[Any]:
+def operands(draw: Draw, rng: np.random.Generator) -> list[Any]:
     return [rng.uniform(0.5, 2, shape) for shape in draw(st.sampled_from(BROADCAST))]
 
 
 @case
-def add(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def add(draw: Draw, rng: np.random.Generator) -> Case:
     return arithmetic.add, operands(draw, rng)
 
 
 @case
-def subtract(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def subtract(draw: Draw, rng: np.random.Generator) -> Case:
     return arithmetic.subtract, operands(draw, rng)
 
 
 @case
-def multiply(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def multiply(draw: Draw, rng: np.random.Generator) -> Case:
     return arithmetic.multiply, operands(draw, rng)
 
 
 @case
-def divide(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def divide(draw: Draw, rng: np.random.Generator) -> Case:
     return arithmetic.divide, operands(draw, rng)
 
 
 @case
-def matmul(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def matmul(draw: Draw, rng: np.random.Generator) -> Case:
     left, right = draw(
         st.sampled_from(
             [((2, 3), (3, 4)), ((5, 2, 3), (3, 1)), ((2, 3), (5, 3, 2)), ((5, 1, 2), (5, 2, 1))]
@@ -65,56 +66,56 @@ def matmul(draw: st.DrawFn, rng: np.random.Generator) -> Case:
 
 
 @case
-def power(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def power(draw: Draw, rng: np.random.Generator) -> Case:
     exponent = draw(st.sampled_from([1, 2, 3, -1, 0.5]))
     return lambda x: x**exponent, [rng.uniform(0.5, 2, (2, 3))]
 
 
 @case
-def exp(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def exp(draw: Draw, rng: np.random.Generator) -> Case:
     return arithmetic.exp, [rng.standard_normal(draw(st.sampled_from([(), (3,), (2, 3)])))]
 
 
 @case
-def log(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def log(draw: Draw, rng: np.random.Generator) -> Case:
     return arithmetic.log, [rng.uniform(0.5, 2, draw(st.sampled_from([(), (3,), (2, 3)])))]
 
 
-def reduction(draw: st.DrawFn, rng: np.random.Generator, axes: list[Any]) -> tuple[Any, Any, Any]:
+def reduction(draw: Draw, rng: np.random.Generator, axes: list[Any]) -> tuple[Any, Any, Any]:
     return rng.standard_normal((2, 3, 2)), draw(st.sampled_from(axes)), draw(st.booleans())
 
 
 @case
-def sum_(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def sum_(draw: Draw, rng: np.random.Generator) -> Case:
     x, axis, keepdims = reduction(draw, rng, [None, 0, 1, -1, (0, 2), (-1, 1)])
     return lambda t: t.sum(axis, keepdims), [x]
 
 
 @case
-def mean(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def mean(draw: Draw, rng: np.random.Generator) -> Case:
     x, axis, keepdims = reduction(draw, rng, [None, 0, 1, -1, (0, 2), (-1, 1)])
     return lambda t: t.mean(axis, keepdims), [x]
 
 
 @case
-def max_(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def max_(draw: Draw, rng: np.random.Generator) -> Case:
     x, axis, keepdims = reduction(draw, rng, [None, 0, 1, -1])
     return lambda t: t.max(axis, keepdims), [x]
 
 
 @case
-def reshape(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def reshape(draw: Draw, rng: np.random.Generator) -> Case:
     shape = draw(st.sampled_from([(6,), (3, 2), (1, -1), (2, 1, 3)]))
     return lambda x: x.reshape(*shape), [rng.standard_normal((2, 3))]
 
 
 @case
-def flatten(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def flatten(draw: Draw, rng: np.random.Generator) -> Case:
     return autograd.flatten, [rng.standard_normal((draw(st.integers(1, 3)), 2, 3, 1))]
 
 
 @case
-def transpose(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def transpose(draw: Draw, rng: np.random.Generator) -> Case:
     axes = draw(st.sampled_from([(), (0, 1, 2), (1, 2, 0), (2, 0, 1), (0, -1, 1)]))
     return lambda x: x.transpose(*axes), [rng.standard_normal((2, 3, 4))]
 
@@ -125,7 +126,7 @@ small = st.integers(1, 3)
 strides = st.one_of(small, st.tuples(small, small))
 
 
-def window(draw: st.DrawFn, rng: np.random.Generator, share: int) -> tuple[Any, Any, Any, Any]:
+def window(draw: Draw, rng: np.random.Generator, share: int) -> tuple[Any, Any, Any, Any]:
     """(x, size, stride, padding); at most `size / share` pixels of padding."""
     size = draw(small), draw(small)
     padding = draw(
@@ -139,60 +140,64 @@ def window(draw: st.DrawFn, rng: np.random.Generator, share: int) -> tuple[Any, 
 
 
 @case
-def conv2d(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def conv2d(draw: Draw, rng: np.random.Generator) -> Case:
     x, size, stride, padding = window(draw, rng, share=1)
     k = draw(small)
     inputs = [x, rng.standard_normal((*size, x.shape[3], k))]
     if draw(st.booleans()):
         inputs.append(rng.standard_normal(k))
-    return lambda *t: autograd.conv2d(*t, stride=stride, padding=padding), inputs
+
+    def f(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        return autograd.conv2d(x, w, b, stride, padding)
+
+    return f, inputs
 
 
 @case
-def linear(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def linear(draw: Draw, rng: np.random.Generator) -> Case:
     n, c, k = draw(small), draw(small), draw(small)
     inputs = [rng.standard_normal((n, c)), rng.standard_normal((c, k))]
     return autograd.linear, [*inputs, rng.standard_normal(k)][: draw(st.sampled_from([2, 3]))]
 
 
 @case
-def max_pool2d(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def max_pool2d(draw: Draw, rng: np.random.Generator) -> Case:
     x, *where = window(draw, rng, share=2)
     return lambda t: autograd.max_pool2d(t, *where), [x]
 
 
 @case
-def avg_pool2d(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def avg_pool2d(draw: Draw, rng: np.random.Generator) -> Case:
     x, *where = window(draw, rng, share=2)
     return lambda t: autograd.avg_pool2d(t, *where), [x]
 
 
 @case
-def global_avg_pool(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def global_avg_pool(draw: Draw, rng: np.random.Generator) -> Case:
     return autograd.global_avg_pool, [rng.standard_normal([draw(small) for _ in range(4)])]
 
 
 @case
-def upsample_nearest(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def upsample_nearest(draw: Draw, rng: np.random.Generator) -> Case:
     factor = draw(strides)
     x = rng.standard_normal([draw(small) for _ in range(4)])
     return lambda t: autograd.upsample_nearest(t, factor), [x]
 
 
 @case
-def relu(draw: st.DrawFn, rng: np.random.Generator) -> Case:
-    x = rng.standard_normal(draw(st.sampled_from([(1,), (3, 4), (2, 2, 3, 1)])))
+def relu(draw: Draw, rng: np.random.Generator) -> Case:
+    x: Any = rng.standard_normal(draw(st.sampled_from([(1,), (3, 4), (2, 2, 3, 1)])))
     x.flat[0] = 1  # one is open
     return autograd.relu, [x]
 
 
 @case
-def dropout(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def dropout(draw: Draw, rng: np.random.Generator) -> Case:
     p, seed = draw(st.sampled_from([0.0, 0.3])), draw(st.integers(0, 9))
     return lambda x: autograd.dropout(x, p, np.random.default_rng(seed)), [np.ones((4, 10))]
 
 
-def norm_inputs(draw: st.DrawFn, rng: np.random.Generator) -> tuple[list[Any], bool]:
+def norm_inputs(draw: Draw, rng: np.random.Generator) -> tuple[list[Any], bool]:
     """[x, gamma, beta(, residual)], and whether there is a ReLU."""
     shape = draw(st.sampled_from([(8, 3), (2, 3, 3, 2), (1, 4, 2, 3)]))
     c = shape[-1]
@@ -202,7 +207,7 @@ def norm_inputs(draw: st.DrawFn, rng: np.random.Generator) -> tuple[list[Any], b
 
 
 @case
-def batch_norm(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def batch_norm(draw: Draw, rng: np.random.Generator) -> Case:
     inputs, relu = norm_inputs(draw, rng)
 
     def f(x: Tensor, gamma: Tensor, beta: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -212,7 +217,7 @@ def batch_norm(draw: st.DrawFn, rng: np.random.Generator) -> Case:
 
 
 @case
-def fixed_batch_norm(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def fixed_batch_norm(draw: Draw, rng: np.random.Generator) -> Case:
     inputs, relu = norm_inputs(draw, rng)
     c = inputs[1].shape
     mean, var = rng.standard_normal(c), rng.uniform(0.5, 2, c)
@@ -224,7 +229,7 @@ def fixed_batch_norm(draw: st.DrawFn, rng: np.random.Generator) -> Case:
 
 
 @case
-def cross_entropy(draw: st.DrawFn, rng: np.random.Generator) -> Case:
+def cross_entropy(draw: Draw, rng: np.random.Generator) -> Case:
     n, k = draw(st.integers(1, 4)), draw(st.integers(2, 4))
     targets: Any = rng.integers(0, k, n)
     if draw(st.booleans()):
@@ -283,8 +288,13 @@ def test_every_op_class_is_behind_a_check(data: st.DataObject) -> None:
     }
     ran = set()
     call = Op.__call__
+
+    def noted(op: Op, *inputs: Any) -> Tensor:
+        ran.add(type(op))
+        return call(op, *inputs)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Op, "__call__", lambda op, *inputs: (ran.add(type(op)), call(op, *inputs))[1])
+        patch.setattr(Op, "__call__", noted)
         for make in CASES.values():
             f, inputs = make(data.draw, np.random.default_rng(0))
             f(*[Tensor(x) for x in inputs])

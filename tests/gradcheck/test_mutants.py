@@ -126,7 +126,7 @@ def conv_gw_with_padding_exchanged(gy: Any, x: Any, shape: Any, stride: Any, pad
     return RIGHT["conv2d_gw"](gy, x, shape, stride, tuple((b, a) for a, b in padding))
 
 
-CONV = {
+CONV: dict[str, tuple[str, Kernel]] = {
     "gx of the flipped kernel": ("conv2d_gx", conv_gx_of_flipped_kernel),
     "gx without the last row": ("conv2d_gx", conv_gx_without_last_row),
     "gx x1.001": ("conv2d_gx", scaled("conv2d_gx", 1.001)),
@@ -205,7 +205,7 @@ OPS: dict[str, tuple[Callable[..., Tensor], list[Any]]] = {
     "batch_norm": (batch_norm, [X, *C, RESIDUAL]),
     "batch_norm alone": (lambda *t: autograd.batch_norm(*t)[0], [X, *C]),
     "fixed_batch_norm": (fixed_batch_norm, [X, *C, RESIDUAL]),
-    "conv2d": (lambda *t: autograd.conv2d(*t, stride=(2, 1), padding="same"), [X[:, :3], W, B]),
+    "conv2d": (lambda x, w, b: autograd.conv2d(x, w, b, (2, 1), "same"), [X[:, :3], W, B]),
     "max_pool2d": (lambda x: autograd.max_pool2d(x, (3, 2), 1), [X]),
     "cross_entropy": (lambda x: autograd.cross_entropy(x, TARGETS, WEIGHTS), [X[0, 0]]),
 }

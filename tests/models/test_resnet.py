@@ -44,7 +44,7 @@ def test_totals() -> None:
     model = resnet50()
     trained, frozen, statistics = parameter_counts(model)
     assert (trained, frozen, statistics) == (25_557_032, 0, 53_120)
-    keras = {"variant": "v1", "conv_bias": True}
+    keras: dict[str, Any] = {"variant": "v1", "conv_bias": True}
     assert total(resnet50(**keras)) == 25_636_712
     assert total(resnet50(**keras, include_top=False)) == 23_587_712
 
@@ -164,6 +164,15 @@ def test_training_leaves_frozen_stages_bit_identical(stage: str) -> None:
     for name, array in model.state_dict().items():
         same = np.array_equal(array, before[name])
         assert same == (name.split(".")[0] in frozen), name
+
+
+def test_freezing_by_stage_or_module() -> None:
+    model = small().freeze("stem", "layer1.0")
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert {name.rsplit(".", 2)[0] for name in frozen if "layer" in name} == {"layer1.0"}
+    assert {name.split(".")[0] for name in frozen} == {"conv1", "bn1", "layer1"}
+    assert model.frozen_prefix() == "layer1"
+    assert model.unfreeze("stem").frozen_prefix() == "stem"
 
 
 def test_a_frozen_trunk_records_no_tape() -> None:
