@@ -131,7 +131,8 @@ def accuracy(model: ResNet, alphabet: Alphabet, seed: int) -> float:
 
 def save(path: Path, model: ResNet, steps: int, seed: int, right: float, minutes: float) -> None:
     """Write a checkpoint. Convolutions and the head, nearly all of the numbers, are stored in 16
-    bits: half the size, and the features move by less than a thousandth. Readers widen them.
+    bits: half the size, and features move by less than a thousandth of the largest. Readers widen
+    them.
     """
     arrays = {
         f"model/{name}": array.astype(np.float16) if array.ndim > 1 else array
