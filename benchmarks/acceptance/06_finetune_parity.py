@@ -107,7 +107,7 @@ def run_in_torch(options: Options) -> np.ndarray:
 
     def features(images: FolderImages) -> torch.Tensor:
         """Every image through torchvision's own transforms and the frozen trunk."""
-        from PIL import Image
+        from PIL import Image, ImageOps
         from torchvision.transforms import v2
 
         transform = v2.Compose(
@@ -122,7 +122,9 @@ def run_in_torch(options: Options) -> np.ndarray:
         found = []
         with torch.no_grad():
             for chunk in np.array_split(np.arange(len(images.paths)), len(images.paths) // 8):
-                batch = [transform(Image.open(images.paths[i]).convert("RGB")) for i in chunk]
+                # The right way up, as here: a few of the photographs carry a camera's orientation.
+                photos = [ImageOps.exif_transpose(Image.open(images.paths[i])) for i in chunk]
+                batch = [transform(photo.convert("RGB")) for photo in photos]
                 found.append(network(torch.stack(batch)))
         return torch.cat(found)
 
