@@ -2,7 +2,7 @@
 
     python tests/check_install.py FOLDER
 
-FOLDER is where every part must come from: the checkout (started in it, or installed editable), or an
+FOLDER is where every part must come from: the checkout (started in it or installed editable) or an
 environment that a wheel was installed into. Run from there, not by pytest: what is in question is
 the import path of a fresh Python.
 """
