@@ -35,9 +35,14 @@ NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 def get_array_module(x: Array) -> Any:
-    """The module whose functions work on `x`: `numpy`, or `cupy` for an array on a GPU."""
+    """The module whose functions work on `x`: `numpy`, or `cupy` for an array on a GPU.
+
+    Raises TypeError for anything else.
+    """
     if isinstance(x, np.ndarray | np.generic):
         return np
+    if not type(x).__module__.startswith("cupy"):
+        raise TypeError(f"an array of NumPy or CuPy is needed, not {type(x).__name__}")
     import cupy  # only an array that CuPy made brings us here
 
     return cupy

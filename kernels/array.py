@@ -323,7 +323,17 @@ def relu(x: Array, out: Array | None = None) -> Array:
 
 def relu_gx(gy: Array, y: Array, out: Array | None = None) -> Array:
     """gx = gy where y > 0, else 0. (At x = 0 the gradient is taken as 0, as everyone does.)"""
-    return get_array_module(gy).multiply(gy, y > 0, out=_empty(out, gy.shape, gy))
+    return _masked(gy, y > 0, out)
+
+
+def _masked(g: Array, mask: Array, out: Array | None = None) -> Array:
+    """`g` where the mask is True, else 0.
+
+    The bits are multiplied as integers: 0 * infinity would be NaN, and `where` is ten times slower.
+    """
+    result, integer = _empty(out, g.shape, g), f"i{g.itemsize}"
+    get_array_module(g).multiply(g.view(integer), mask, out=result.view(integer))
+    return result
 
 
 def max_pool(
@@ -359,7 +369,7 @@ def max_pool_gx(
     """Each output's gradient goes to the one input pixel that had won; overlaps add up."""
     gx = _padded_zeros(gy, x_shape, padding)
     for r, s, rows, columns in _taps(size, stride, gy.shape[1:3]):
-        gx[:, rows, columns] += gy * (index == r * size[1] + s)
+        gx[:, rows, columns] += _masked(gy, index == r * size[1] + s)
     return _cropped(gx, padding, out)
 
 
@@ -484,7 +494,7 @@ def softmax_cross_entropy_gx(gy: Array, p: Array, t: Array, out: Array | None = 
     return gx
 
 
-# --- optimiser steps: these write into the parameter and its state --------------------------------
+# --- optimizer steps: these write into the parameter and its state --------------------------------
 
 
 def sgd_step(

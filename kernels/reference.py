@@ -376,7 +376,7 @@ def softmax_cross_entropy_gx(gy: Array, p: Array, t: Array, out: Array | None = 
     return gx
 
 
-# --- optimiser steps -----------------------------------------------------------------------------
+# --- optimizer steps -----------------------------------------------------------------------------
 
 
 def sgd_step(

@@ -76,9 +76,3 @@ class Found:
             and all(not a.any() for a in means)
             and all((a == 1).all() for a in variances)
         )
-
-
-def some(things: list[str]) -> str:
-    """The first few of many, for a message of one line."""
-    shown = ", ".join(things[:4])
-    return shown if len(things) <= 4 else f"{shown} and {len(things) - 4} more"

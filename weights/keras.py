@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, some
 from resnet_np.weights import names
 from resnet_np.weights.contract import KERAS_CAFFE
-from resnet_np.weights.file import Found, some
+from resnet_np.weights.file import Found
 
 if TYPE_CHECKING:
     import h5py
@@ -68,6 +68,8 @@ def from_hdf5(path: str) -> Found:
                 )
             if "optimizer_weights" in file or "optimizer" in file:
                 found.left_out["optimizer"] = "belongs to the training run, not to the model"
+    except UserError:  # a ValueError, too, but it has said it all
+        raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a readable HDF5 file, or one cut short ({error})") from error
     _name_layers(found, layers)

@@ -15,11 +15,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, some
 from resnet_np.weights.atomic import atomic_file
 
 FORMAT = 1
 RECORD = "__record__"
+PYTORCH = (
+    "a PyTorch file (a pickle), not read by this version; with torch: "
+    "safetensors.torch.save_file(state_dict, 'x.safetensors')"
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -73,7 +77,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | Non
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise UserError(f"{path}: not an .npz file, or one cut short ({error})") from error
     if problems:
-        raise UserError(f"{path}: {'; '.join(problems)}")
+        raise UserError(f"{path}: {some(problems, '; ')}", problems)
     record = arrays.pop(RECORD, None)
     return arrays, None if record is None else _parse_record(path, record)
 
@@ -81,6 +85,8 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | Non
 def _read_zip(archive: zipfile.ZipFile) -> tuple[Arrays, list[str]]:
     """The arrays that can be read, and what is wrong with the others."""
     counts = Counter(archive.namelist())
+    if any(entry.endswith("/data.pkl") for entry in counts):
+        return {}, [PYTORCH]
     strange = [entry for entry in counts if not entry.endswith(".npy")]
     if strange or not counts:
         found = f"{len(strange)} entries like {strange[0]!r}" if strange else "nothing"

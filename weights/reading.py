@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, some
 from resnet_np.weights import keras, names, tensors
-from resnet_np.weights.file import Found, WeightFile, some
+from resnet_np.weights.file import Found, WeightFile
+from resnet_np.weights.npz import PYTORCH
 
 # How a file begins says what it is, its name does not: (offset, bytes there, reader).
 READERS: tuple[tuple[int, bytes, Callable[[str], Found]], ...] = (
@@ -16,6 +17,8 @@ READERS: tuple[tuple[int, bytes, Callable[[str], Found]], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", keras.from_hdf5),
     (8, b"{", tensors.from_safetensors),
 )
+# PyTorch's formats before the zip: bare pickles of protocol 2 to 5, and before these a tar.
+PICKLES = ((0, b"\x80\x02"), (0, b"\x80\x03"), (0, b"\x80\x04"), (0, b"\x80\x05"), (257, b"ustar"))
 
 
 def read(path: str | os.PathLike[str]) -> WeightFile:
@@ -32,9 +35,10 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     path = os.fspath(path)
     found = _reader(path)(path)
     found.arrays = {name: _widened(array) for name, array in found.arrays.items()}
-    problems = found.problems or list(_wrong_tensors(found.arrays))
-    if problems:
-        raise UserError(f"{path}: {'; '.join(problems)}")
+    if found.problems:
+        raise UserError(f"{path}: {some(found.problems, '; ')}", found.problems)
+    if problems := list(_wrong_tensors(found.arrays)):
+        raise UserError(f"{path}: {'; '.join(problems)}", problems)
     return WeightFile(
         path=path,
         format=found.format,
@@ -55,12 +59,14 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
 def _reader(path: str) -> Callable[[str], Found]:
     try:
         with open(path, "rb") as file:
-            head = file.read(64)
+            head = file.read(512)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     for offset, signature, reader in READERS:
         if head[offset : offset + len(signature)] == signature:
             return reader
+    if any(head[offset : offset + len(sign)] == sign for offset, sign in PICKLES):
+        raise UserError(f"{path}: {PYTORCH}")
     raise UserError(
         f"{path}: {'not a known weight format' if head else 'an empty file'}; known are .npz and"
         " .safetensors with torchvision's names, Keras' .h5 and .weights.h5, and own checkpoints"
@@ -90,7 +96,9 @@ def _wrong_tensors(arrays: dict[str, np.ndarray]) -> Iterator[str]:
         if fault_names:
             yield f"{fault}: {some(fault_names)}"
     if not wrong["missing"] and len(wrong) == 1:
-        yield from _disagreeing(arrays)
+        wrong_lengths = list(_disagreeing(arrays))
+        if wrong_lengths:
+            yield some(wrong_lengths, "; ")
     if "conv1.weight" not in arrays:
         yield "not a ResNet: it has no conv1.weight"
 

@@ -5,7 +5,7 @@ Each op is a class with its two directions, and a lower-case function below it t
 
 from typing import Any
 
-from resnet_np.autograd.tensor import Op, Operand, Tensor, as_tensor
+from resnet_np.autograd.tensor import Op, Operand, Tensor, as_tensor, check_tensors
 from resnet_np.kernels import Array, get_array_module
 
 Axis = int | tuple[int, ...] | None
@@ -30,8 +30,10 @@ class Add(Op):
         self.saved = a.shape, b.shape
         return a + b
 
-    def backward(self, gy: Array) -> tuple[Array, Array]:
-        return unbroadcast(gy, self.saved[0]), unbroadcast(gy, self.saved[1])
+    def backward(self, gy: Array) -> tuple[Array | None, Array | None]:
+        ga = unbroadcast(gy, self.saved[0]) if self.needs[0] else None
+        gb = unbroadcast(gy, self.saved[1]) if self.needs[1] else None
+        return ga, gb
 
 
 def add(a: Tensor, b: Operand) -> Tensor:
@@ -46,8 +48,10 @@ class Subtract(Op):
         self.saved = a.shape, b.shape
         return a - b
 
-    def backward(self, gy: Array) -> tuple[Array, Array]:
-        return unbroadcast(gy, self.saved[0]), unbroadcast(-gy, self.saved[1])
+    def backward(self, gy: Array) -> tuple[Array | None, Array | None]:
+        ga = unbroadcast(gy, self.saved[0]) if self.needs[0] else None
+        gb = unbroadcast(-gy, self.saved[1]) if self.needs[1] else None
+        return ga, gb
 
 
 def subtract(a: Tensor, b: Operand) -> Tensor:
@@ -104,12 +108,16 @@ class Power(Op):
         return x**self.exponent
 
     def backward(self, gy: Array) -> tuple[Array]:
+        if self.exponent == 0:  # a constant, at x = 0 as well, where the formula says 0 * infinity
+            return (get_array_module(gy).zeros_like(gy),)
         return (gy * self.exponent * self.saved ** (self.exponent - 1),)
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
     """x ** exponent; gx = gy * exponent * x ** (exponent - 1)."""
-    return Power(exponent)(x)
+    if x.dtype.kind != "f":
+        raise TypeError(f"x ** exponent, and number / x, need floating-point x, not {x.dtype}")
+    return Power(float(exponent))(x)
 
 
 class MatMul(Op):
@@ -213,9 +221,10 @@ class Max(Op):
 
     def backward(self, gy: Array) -> tuple[Array]:
         x, y = self.saved
-        wins = x == _with_axes(y, self.axis, self.keepdims)
-        share = wins / wins.sum(axis=self.axis, keepdims=True)  # equals share, as in PyTorch's amax
-        return ((share * _with_axes(gy, self.axis, self.keepdims)).astype(gy.dtype),)
+        wins = (x == _with_axes(y, self.axis, self.keepdims)) | (x != x)  # a NaN always wins
+        count = wins.sum(axis=self.axis, keepdims=True, dtype=gy.dtype)
+        share = _with_axes(gy, self.axis, self.keepdims) / count  # as in PyTorch's amax
+        return (get_array_module(gy).where(wins, share, 0),)
 
 
 def max(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -247,6 +256,7 @@ def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def flatten(x: Tensor) -> Tensor:
     """[N, H, W, C] -> [N, H*W*C]."""
+    check_tensors("flatten", x)
     return reshape(x, (len(x), -1))
 
 

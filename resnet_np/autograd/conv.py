@@ -1,9 +1,10 @@
 """Convolution and linear layers: the ops with weights."""
 
-from typing import Literal
+import operator
+from typing import Any, Literal
 
 from resnet_np import kernels
-from resnet_np.autograd.tensor import Op, Tensor
+from resnet_np.autograd.tensor import Op, Tensor, check_tensors
 from resnet_np.kernels import Array, Padding, Pair
 
 PaddingArgument = int | tuple[int, int] | Literal["same", "valid"]
@@ -11,10 +12,19 @@ PaddingArgument = int | tuple[int, int] | Literal["same", "valid"]
 
 def as_pair(value: int | Pair, name: str) -> Pair:
     """A number for both directions, or (vertical, horizontal)."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+    pair = _two_integers(value)
+    if pair is None or min(pair) < 1:
         raise ValueError(f"{name} must be a positive number or a pair of them, not {value!r}")
     return pair
+
+
+def _two_integers(value: Any) -> Pair | None:
+    """Python's integers, twice from one or from a pair of them; None if it is neither."""
+    try:
+        first, second = value if isinstance(value, tuple | list) else (value, value)
+        return operator.index(first), operator.index(second)
+    except (TypeError, ValueError):
+        return None
 
 
 def as_padding(
@@ -36,8 +46,8 @@ def as_padding(
             (vertical // 2, vertical - vertical // 2),
             (horizontal // 2, horizontal - horizontal // 2),
         )
-    pair = (padding, padding) if isinstance(padding, int) else tuple(padding)
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= 0 for v in pair):
+    pair = _two_integers(padding)
+    if pair is None or min(pair) < 0:
         raise ValueError(
             f'padding must be "same", "valid", a number or a pair of them, not {padding!r}'
         )
@@ -99,11 +109,13 @@ def conv2d(
     [N, P, Q, K] with P = floor((H + padding - R) / stride) + 1: the stem of ResNet, 7x7 with stride
     2 and padding 3, makes 112 x 112 out of 224 x 224.
     """
+    check_tensors("conv2d", x, w, b)
     if w.ndim != 4 or x.ndim != 4 or x.shape[3] != w.shape[2]:
         raise ValueError(
             f"conv2d: x must be [N, H, W, C] and w [R, S, C, K] with the same C, "
             f"not {x.shape} and {w.shape}"
         )
+    _check_bias("conv2d", w, b)
     size, strides = (w.shape[0], w.shape[1]), as_pair(stride, "stride")
     borders = as_padding(padding, x.shape, size, strides)
     check_window("conv2d", x, size, strides, borders)
@@ -128,8 +140,16 @@ class Linear(Op):
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """y = x @ w + b:  [N, C] @ [C, K] + [K] -> [N, K]."""
+    check_tensors("linear", x, w, b)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
         raise ValueError(
             f"linear: x must be [N, C] and w [C, K] with the same C, not {x.shape} and {w.shape}"
         )
+    _check_bias("linear", w, b)
     return Linear()(x, w, b)
+
+
+def _check_bias(name: str, w: Tensor, b: Tensor | None) -> None:
+    """A bias has one number for each output channel of the weight."""
+    if b is not None and b.shape != w.shape[-1:]:
+        raise ValueError(f"{name}: b must be of shape {w.shape[-1:]}, not {b.shape}")

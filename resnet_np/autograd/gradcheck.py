@@ -74,6 +74,7 @@ def check_gradients(
     ----------
     f : a function of tensors that returns a tensor; or a module, whose parameters are then checked,
         too (on a float64 copy, batch norms and biases randomised; the module is not touched)
+        Random numbers must be the same in each call: `lambda x: dropout(x, 0.5, default_rng(0))`
     inputs : arrays. Floating-point ones are checked, in float64; others are passed as they are
     only : names of inputs ("input 0") and parameters to check; all by default
     eps, rtol, atol : step and tolerances: |a - b| <= atol + rtol * max(|a|, |b|) + the rounding
@@ -138,11 +139,16 @@ class _Check:
         if unknown:
             raise ValueError(f"only: {sorted(unknown)} is not among {sorted(variables)}")
         self.variables = {k: v for k, v in variables.items() if only is None or k in only}
+        if not self.variables:
+            raise ValueError("nothing to check: no floating-point input, no trainable parameter")
         self.before = {name: v.data.copy() for name, v in variables.items()}
         self.all_variables = variables
 
         with no_grad():
-            y = self.f(*self.arguments).data
+            result = self.f(*self.arguments)
+            if not isinstance(result, Tensor):
+                raise TypeError(f"f must return one Tensor, not {type(result).__name__}")
+            y = result.data
             self.check_unchanged()
             if not np.isfinite(y).all():
                 raise GradientError("f gives NaN or infinity here")

@@ -11,7 +11,7 @@ is in t. So there is one op, and one function that builds t.
 from typing import Literal
 
 from resnet_np import kernels
-from resnet_np.autograd.tensor import Op, Tensor
+from resnet_np.autograd.tensor import Op, Tensor, check_tensors
 from resnet_np.kernels import Array, get_array_module
 
 
@@ -55,15 +55,24 @@ def cross_entropy(
     -------
     a tensor of one number, or of shape [N] for "none"
     """
+    check_tensors("cross_entropy", logits)
+    if isinstance(targets, Tensor) or isinstance(class_weights, Tensor):
+        raise TypeError("cross_entropy: targets and class_weights are arrays: pass tensor.data")
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits must be [N, K], not of shape {logits.shape}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'cross_entropy: reduction is "mean", "sum" or "none", not {reduction!r}')
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], not {label_smoothing}")
     t, total = target_weights(logits, targets, class_weights, label_smoothing, ignore_index)
     loss = SoftmaxCrossEntropy(t)(logits)
     if reduction == "none":
         return loss
-    return loss.sum() if reduction == "sum" else loss.sum() * (1 / total)
+    if reduction == "sum":
+        return loss.sum()
+    if total == 0:
+        raise ValueError("cross_entropy: every row is ignored or has weight 0: no mean exists")
+    return loss.sum() * (1 / total)
 
 
 def target_weights(
@@ -91,11 +100,11 @@ def target_weights(
         known = xp.where(counts, targets, 0)
         probabilities = xp.eye(k, dtype=logits.dtype)[known] * counts[:, None]
         total = float((weights[known] * counts).sum())
-        if total == 0:
-            raise ValueError("cross_entropy: every row is ignored or has weight 0: no mean exists")
     else:
         if targets.shape != (n, k):
             raise ValueError(f"cross_entropy: probabilities must be {(n, k)}, not {targets.shape}")
+        if bool((targets < 0).any()):
+            raise ValueError("cross_entropy: probabilities must not be negative")
         probabilities, counts, total = targets, xp.ones(n, bool), float(n)
     smooth = (1 - label_smoothing) * probabilities + label_smoothing / k * counts[:, None]
     return (smooth * weights).astype(logits.dtype), total
@@ -103,4 +112,6 @@ def target_weights(
 
 def softmax(logits: Array) -> Array:
     """Probabilities [N, K] from logits [N, K], for prediction (arrays, no gradient)."""
+    if isinstance(logits, Tensor):
+        raise TypeError("softmax: takes an array and gives one: pass logits.data")
     return kernels.of(logits).softmax(logits)

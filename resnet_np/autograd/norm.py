@@ -7,7 +7,7 @@ to the op, so that a fast kernel can apply them while the numbers are at hand.
 """
 
 from resnet_np import kernels
-from resnet_np.autograd.tensor import Op, Tensor
+from resnet_np.autograd.tensor import Op, Tensor, check_tensors
 from resnet_np.errors import UserError
 from resnet_np.kernels import Array
 
@@ -55,10 +55,12 @@ def batch_norm(
     -------
     y of x's shape, and the arrays mean and var [C], for the running statistics
     """
+    check_tensors("batch_norm", x, gamma, beta, residual)
     _check_shapes("batch_norm", x, (gamma, beta), residual)
-    if x.size == x.shape[-1]:
+    if x.size <= x.shape[-1]:
+        few = "one value" if x.size else "no value"
         raise UserError(
-            f"batch_norm: one value per channel in x of shape {x.shape} has no variance; "
+            f"batch_norm: {few} per channel in x of shape {x.shape} has no variance; "
             "use a larger batch or a larger image"
         )
     op = BatchNorm(eps, relu)
@@ -66,12 +68,14 @@ def batch_norm(
 
 
 class FixedBatchNorm(Op):
-    """Saved: gamma, x if gamma or beta needs a gradient, and y if there is a ReLU."""
+    """Saved: gamma, x if gamma or beta needs a gradient, y if there is a ReLU; mean and var."""
 
     def __init__(self, mean: Array, var: Array, eps: float, relu: bool) -> None:
         self.mean, self.var, self.eps, self.relu = mean, var, eps, relu
 
     def forward(self, x: Array, gamma: Array, beta: Array, residual: Array | None) -> Array:
+        if any(self.needs):  # training may move the running statistics before the way back
+            self.mean, self.var = self.mean.copy(), self.var.copy()
         k, fixed = kernels.of(x), (self.mean, self.var, self.eps)
         y = k.fixed_batch_norm(x, gamma, beta, *fixed, residual, self.relu)
         kept = x if self.needs[1] or self.needs[2] else None
@@ -99,6 +103,7 @@ def fixed_batch_norm(
     Shapes as in `batch_norm`; `mean` and `var` are arrays [C] and constants: no gradient flows
     through them.
     """
+    check_tensors("fixed_batch_norm", x, gamma, beta, residual)
     _check_shapes("fixed_batch_norm", x, (gamma, beta, mean, var), residual)
     return FixedBatchNorm(mean, var, eps, relu)(x, gamma, beta, residual)
 

@@ -2,7 +2,7 @@
 
 from resnet_np import kernels
 from resnet_np.autograd.conv import PaddingArgument, as_padding, as_pair, check_window
-from resnet_np.autograd.tensor import Op, Tensor
+from resnet_np.autograd.tensor import Op, Tensor, check_tensors
 from resnet_np.kernels import Array, Padding, Pair
 
 
@@ -60,6 +60,7 @@ def _window(
     name: str, x: Tensor, size: int | Pair, stride: int | Pair | None, padding: PaddingArgument
 ) -> tuple[Pair, Pair, Padding]:
     """Size, stride and padding, normalised and checked."""
+    check_tensors(name, x)
     sizes = as_pair(size, "size")
     strides = sizes if stride is None else as_pair(stride, "stride")
     borders = as_padding(padding, x.shape, sizes, strides)
@@ -82,6 +83,7 @@ class GlobalAvgPool(Op):
 
 def global_avg_pool(x: Tensor) -> Tensor:
     """The mean over the image: [N, H, W, C] -> [N, C] (Lin et al. 2014, section 3.2)."""
+    check_tensors("global_avg_pool", x)
     if x.ndim != 4:
         raise ValueError(f"global_avg_pool: x must be [N, H, W, C], not of shape {x.shape}")
     return GlobalAvgPool()(x)
@@ -102,6 +104,7 @@ class UpsampleNearest(Op):
 
 def upsample_nearest(x: Tensor, factor: int | Pair) -> Tensor:
     """Each pixel becomes a block of `factor` pixels: [N, H, W, C] -> [N, H*fh, W*fw, C]."""
+    check_tensors("upsample_nearest", x)
     if x.ndim != 4:
         raise ValueError(f"upsample_nearest: x must be [N, H, W, C], not of shape {x.shape}")
     return UpsampleNearest(as_pair(factor, "factor"))(x)

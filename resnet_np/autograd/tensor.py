@@ -7,7 +7,8 @@ inputs, and where a tensor was used more than once, its gradients add up (the ch
 Walther 2008, "Evaluating Derivatives", section 3.2, reverse mode).
 
 First order only: the gradients are plain arrays. There are no views and no in-place operations on
-tensors, so what an op saved for its way back is still what it was.
+tensors, so what an op saved for its way back is still what it was. Optimizers do write into the
+parameters; they count up `Tensor.version`, by which `backward` notices that it comes too late.
 """
 
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ class Op:
     needs: tuple[bool, ...] = ()
     saved: Any = None
     inputs: "tuple[Tensor | None, ...]" = ()
+    versions: tuple[int, ...] = ()
     released = False
 
     def forward(self, *arrays: Any) -> Array:
@@ -56,6 +58,7 @@ class Op:
 
     def __call__(self, *inputs: "Tensor | None") -> "Tensor":
         """Run forward; record the op only if some input requires a gradient."""
+        check_tensors(type(self).__name__, *inputs)
         _check_alike(type(self).__name__, inputs)
         enabled = _grad_enabled.get()
         self.needs = tuple(enabled and t is not None and t.requires_grad for t in inputs)
@@ -65,7 +68,7 @@ class Op:
         if any(self.needs):
             y.requires_grad = True
             y.op = self
-            self.inputs = inputs
+            self.inputs, self.versions = inputs, _versions(inputs)
         return y
 
     def release(self) -> None:
@@ -84,8 +87,12 @@ class Tensor:
     Attributes
     ----------
     data : the array
+    version : counted up by whoever changes `data` after the tensor was used: optimizers,
+        `load_state_dict`, `Module.to`
     grad : an array of the same shape after `backward`, on tensors that the user made; else None
     op : the op that made this tensor; None for a tensor that the user made (a leaf)
+
+    There is no indexing: slice the array before it becomes a tensor.
     """
 
     __array_ufunc__ = None  # `array * tensor` is ours to answer, not NumPy's
@@ -98,6 +105,7 @@ class Tensor:
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"requires_grad needs floating-point data, not {data.dtype}")
         self.data: Array = data
+        self.version = 0
         self.requires_grad = requires_grad
         self.grad: Array | None = None
         self.op: Op | None = None
@@ -129,6 +137,10 @@ class Tensor:
         """The data as a NumPy array: the same memory on the CPU, a copy from the GPU."""
         return self.data if get_array_module(self.data) is np else self.data.get()
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Refused: NumPy would leave the tape, or move data from the GPU, without being asked."""
+        raise TypeError("a Tensor is not turned into an array silently: use tensor.numpy()")
+
     def item(self) -> float:
         """The one number of a tensor that holds one."""
         return float(self.data.item())
@@ -147,6 +159,8 @@ class Tensor:
             if self.size != 1:
                 raise ValueError(f"backward() on shape {self.shape} needs gy of the same shape")
             gy = get_array_module(self.data).ones_like(self.data)
+        if isinstance(gy, Tensor) or not hasattr(gy, "dtype"):
+            raise TypeError(f"backward(gy): gy must be an array, not {type(gy).__name__}")
         if gy.shape != self.shape or gy.dtype != self.dtype:
             raise ValueError(
                 f"backward(gy): gy is {gy.dtype} {gy.shape}, the tensor {self.dtype} {self.shape}"
@@ -186,6 +200,9 @@ class Tensor:
     def __matmul__(self, other: Operand) -> "Tensor":
         return arithmetic.matmul(self, other)
 
+    def __rmatmul__(self, other: Operand) -> "Tensor":
+        return arithmetic.matmul(as_tensor(other, self), self)
+
     def exp(self) -> "Tensor":
         return arithmetic.exp(self)
 
@@ -201,18 +218,29 @@ class Tensor:
     def max(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
         return arithmetic.max(self, axis, keepdims)
 
-    def reshape(self, *shape: int) -> "Tensor":
-        return arithmetic.reshape(self, shape)
+    def reshape(self, *shape: int | tuple[int, ...]) -> "Tensor":
+        return arithmetic.reshape(self, _numbers(shape))
 
-    def transpose(self, *axes: int) -> "Tensor":
-        return arithmetic.transpose(self, axes)
+    def transpose(self, *axes: int | tuple[int, ...]) -> "Tensor":
+        return arithmetic.transpose(self, _numbers(axes))
+
+
+def _numbers(arguments: tuple[Any, ...]) -> tuple[int, ...]:
+    """(3, 2) from f(3, 2) and from f((3, 2))."""
+    one_tuple = len(arguments) == 1 and isinstance(arguments[0], tuple | list)
+    return tuple(arguments[0]) if one_tuple else arguments
 
 
 def as_tensor(value: Operand, like: Tensor) -> Tensor:
     """An operand as a tensor: plain numbers take the dtype and device of `like`."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | np.number):
+        if isinstance(value, float | np.floating) and like.dtype.kind != "f":
+            raise TypeError(
+                f"{value!r} would be rounded to {like.dtype}: make the tensor of floating-point "
+                "numbers, Tensor(x.astype(numpy.float32))"
+            )
         return Tensor(get_array_module(like.data).asarray(value, like.dtype))
     return Tensor(value)
 
@@ -260,9 +288,10 @@ def _run_backward(root: Tensor, gy: Array) -> None:
         for x, need, gx in zip(op.inputs, op.needs, gradients, strict=True):
             if x is None or not need:
                 continue
-            if gx is None or gx.shape != x.shape:
-                got = "no gradient" if gx is None else f"a gradient of shape {gx.shape}"
-                raise RuntimeError(f"{type(op).__name__}.backward made {got} for {x.shape}")
+            if gx is None or gx.shape != x.shape or gx.dtype != x.dtype:
+                got = "no gradient" if gx is None else f"a gradient of {gx.dtype} {gx.shape}"
+                name = type(op).__name__
+                raise RuntimeError(f"{name}.backward made {got} for {x.dtype} {x.shape}")
             sums.setdefault(x, _Sum()).add(gx)
             uses[x] -= 1
             if uses[x] == 0:
@@ -285,6 +314,11 @@ def _count_uses(root: Tensor) -> dict[Tensor, int]:
             continue
         if op.released:
             raise RuntimeError("backward() was called before: run the forward pass again")
+        if op.versions != _versions(op.inputs):
+            raise RuntimeError(
+                f"{type(op).__name__}: an input was changed after the forward pass (by an "
+                "optimizer, load_state_dict or to): run the forward pass again"
+            )
         for x, need in zip(op.inputs, op.needs, strict=True):
             if x is None or not need:
                 continue
@@ -293,6 +327,20 @@ def _count_uses(root: Tensor) -> dict[Tensor, int]:
                 stack.append(x)
             uses[x] += 1
     return uses
+
+
+def _versions(inputs: "tuple[Tensor | None, ...]") -> tuple[int, ...]:
+    return tuple(t.version for t in inputs if t is not None)
+
+
+def check_tensors(name: str, *inputs: Any) -> None:
+    """Raise TypeError, in the name of a function, unless each of its inputs is a Tensor or None."""
+    for x in inputs:
+        if not isinstance(x, Tensor | None):
+            raise TypeError(
+                f"{name}: inputs must be Tensors, not {type(x).__name__}; wrap the array: "
+                "resnet_np.Tensor(x)"
+            )
 
 
 def _check_alike(name: str, inputs: "tuple[Tensor | None, ...]") -> None:

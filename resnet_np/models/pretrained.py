@@ -9,6 +9,7 @@ import numpy as np
 
 from resnet_np.errors import UserError
 from resnet_np.models.resnet import ResNet
+from resnet_np.nn.module import check_fit
 from resnet_np.weights import WeightFile, read
 
 ReplaceHead = Literal["auto"] | bool
@@ -50,17 +51,19 @@ def load_weights(
 
     Raises UserError, and leaves the model as it was, if the file cannot be read, is for a network
     built with other options, or if tensors are missing, unknown or of other shapes. All problems
-    are listed together.
+    are listed together, in the error's `details`; its message has the first few of each kind.
     """
     file = source if isinstance(source, WeightFile) else read(source)
     own = model.state_dict()
     replaced = _reason_to_replace(own, file.arrays, replace_head)
-    wanted = {n for n in own if not (replaced and _in_head(n))}
+    wanted = {n: a for n, a in own.items() if not (replaced and _in_head(n))}
     offered = {n: a for n, a in file.arrays.items() if not (replaced and _in_head(n))}
 
-    problems = list(_wrong_options(model, file)) or list(_wrong_tensors(own, wanted, offered))
+    complaint = f"{file.path}: does not fit the model"
+    problems = list(_wrong_options(model, file))
     if problems:
-        raise UserError(f"{file.path}: does not fit the model: {'; '.join(problems)}")
+        raise UserError(f"{complaint}: {'; '.join(problems)}", problems)
+    check_fit(complaint, wanted, offered)
     model.load_state_dict(own | offered)
 
     left_out = file.left_out | {n: replaced for n in file.arrays if n not in offered}
@@ -121,16 +124,3 @@ def _wrong_options(model: ResNet, file: WeightFile) -> Iterator[str]:
             f"its batch norms use epsilon {file.bn_eps:g}, the model {config['bn_eps']:g}: build "
             f"it with bn_eps={file.bn_eps:g}"
         )
-
-
-def _wrong_tensors(
-    own: dict[str, np.ndarray], wanted: set[str], offered: dict[str, np.ndarray]
-) -> Iterator[str]:
-    for name in own:
-        if name in wanted and name not in offered:
-            yield f"{name} is missing"
-    for name, array in offered.items():
-        if name not in wanted:
-            yield f"{name} is not in the model"
-        elif array.shape != own[name].shape:
-            yield f"{name} has shape {array.shape} instead of {own[name].shape}"

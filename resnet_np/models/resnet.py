@@ -81,7 +81,6 @@ class BasicBlock(Module):
     expansion = 1
 
     def __init__(self, channels: int, width: int, stride: int, make: _Recipe) -> None:
-        super().__init__()
         self.conv1 = make.conv(channels, width, 3, stride)
         self.bn1 = make.norm(width)
         self.conv2 = make.conv(width, width, 3)
@@ -100,7 +99,6 @@ class Bottleneck(Module):
     expansion = 4
 
     def __init__(self, channels: int, width: int, stride: int, make: _Recipe) -> None:
-        super().__init__()
         first, second = (stride, 1) if make.stride_on_1x1 else (1, stride)
         self.conv1 = make.conv(channels, width, 1, first)
         self.bn1 = make.norm(width)
@@ -152,7 +150,6 @@ class ResNet(Module):
         bn_momentum: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__()
         self.config: dict[str, Any] = {
             "depth": depth, "variant": variant, "num_classes": num_classes,
             "include_top": include_top, "pooling": pooling, "head": list(head),
@@ -160,6 +157,7 @@ class ResNet(Module):
             "bn_momentum": bn_momentum, "seed": seed,
         }  # fmt: skip
         _check(depth, variant, include_top, pooling, width)
+        _check_head(num_classes, head, dropout)
         block = Bottleneck if depth >= 50 else BasicBlock
         make = _Recipe(variant, conv_bias, bn_eps, bn_momentum, seed)
 
@@ -194,8 +192,8 @@ class ResNet(Module):
 
         model(x, stop="fc") are the features [N, C], and model(features, start="fc") the logits.
         """
-        last = len(STAGES) if stop is None else STAGES.index(stop)
-        for stage in STAGES[STAGES.index(start) : last]:
+        last = len(STAGES) if stop is None else _index(stop)
+        for stage in STAGES[_index(start) : last]:
             x = getattr(self, stage)(x)
         return x
 
@@ -209,10 +207,9 @@ class ResNet(Module):
 
     def freeze_before(self, stage: str) -> None:
         """Freeze every stage in front of this one, and unfreeze it and all behind it."""
-        if stage not in STAGES:
-            raise UserError(f"there is no stage {stage!r}: the stages are {', '.join(STAGES)}")
+        before = STAGES[: _index(stage)]
         self.unfreeze()
-        for frozen in STAGES[: STAGES.index(stage)]:
+        for frozen in before:
             self.freeze(frozen)
 
     def frozen_prefix(self) -> str | None:
@@ -222,6 +219,13 @@ class ResNet(Module):
             if not all(modules[name].frozen for name in _modules_of((stage,))):
                 return stage
         return None
+
+
+def _index(stage: str) -> int:
+    """The place of a stage among the others."""
+    if stage not in STAGES:
+        raise UserError(f"there is no stage {stage!r}: the stages are {', '.join(STAGES)}")
+    return STAGES.index(stage)
 
 
 def _modules_of(names: tuple[str, ...]) -> list[str]:
@@ -257,6 +261,15 @@ def _check(depth: int, variant: str, include_top: bool, pooling: str | None, wid
         )
     if round(64 * width) < 1:
         raise UserError(f"width must leave at least one channel, not {width}")
+
+
+def _check_head(classes: int, hidden: tuple[int, ...], dropout: float) -> None:
+    if min([classes, *hidden]) < 1:
+        raise UserError(
+            f"num_classes and the sizes in head must be at least 1, not {classes} and {hidden}"
+        )
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout must be in [0, 1), not {dropout}")
 
 
 resnet18 = partial(ResNet, 18)

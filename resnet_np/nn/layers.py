@@ -37,7 +37,6 @@ class Conv2d(Module):
         *,
         rng: np.random.Generator,
     ) -> None:
-        super().__init__()
         self.stride, self.padding = stride, padding
         r, s = as_pair(size, "size")
         shape = (r, s, in_channels, out_channels)
@@ -52,7 +51,6 @@ class Linear(Module):
     """y = x @ weight + bias. weight [C, K] and bias [K], uniform in +-1/sqrt(C) as in PyTorch."""
 
     def __init__(self, in_features: int, out_features: int, *, rng: np.random.Generator) -> None:
-        super().__init__()
         bound = in_features**-0.5
         weight = rng.uniform(-bound, bound, (in_features, out_features))
         self.weight = Parameter(weight.astype(np.float32))
@@ -72,7 +70,6 @@ class BatchNorm2d(Module):
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
         self.eps, self.momentum = eps, momentum
         self.weight = Parameter(np.ones(channels, np.float32))  # gamma
         self.bias = Parameter(np.zeros(channels, np.float32))  # beta
@@ -108,7 +105,6 @@ class MaxPool2d(Module):
     def __init__(
         self, size: int | Pair, stride: int | Pair | None = None, padding: PaddingArgument = 0
     ) -> None:
-        super().__init__()
         self.size, self.stride, self.padding = size, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +144,6 @@ class Upsample(Module):
     """Each pixel becomes a block of `factor` pixels."""
 
     def __init__(self, factor: int | Pair) -> None:
-        super().__init__()
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +157,6 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float, *, rng: np.random.Generator) -> None:
-        super().__init__()
         self.p, self.rng = p, rng
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,7 +176,6 @@ class Sequential(Module):
     """Modules one after another, named "0", "1", ..."""
 
     def __init__(self, *modules: Module) -> None:
-        super().__init__()
         for i, module in enumerate(modules):
             setattr(self, str(i), module)
 

@@ -1,11 +1,13 @@
 """Modules: layers that own parameters, and trees of them with dotted names."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
+
+import numpy as np
 
 from resnet_np.autograd import Tensor
 from resnet_np.device import DEVICES, to_device
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, some
 from resnet_np.kernels import Array
 
 
@@ -20,8 +22,10 @@ class Module:
     """A part of a network.
 
     A subclass assigns its parameters, its buffers (arrays that are stored but not trained, such as
-    running statistics) and its sub-modules as attributes, in the order in which they should be
-    listed, and defines `forward`. Names are the path of attributes: `layer1.0.conv1.weight`.
+    running statistics) and its sub-modules as attributes, and defines `forward`. Names are the path
+    of attributes: `layer1.0.conv1.weight`. They are listed in the order of assignment, a module's
+    own in front of those of the modules below it. Modules in a list have no such path: put them
+    into a `Sequential`, whose attributes are "0", "1", ...
 
     training : set by `train()` and `eval()`
     frozen : set by `freeze()` and `unfreeze()`. Frozen means all three: the parameters get no
@@ -30,10 +34,21 @@ class Module:
     hook : a function that is shown the input and the output of each call: to look inside a network
     """
 
-    def __init__(self) -> None:
-        self.training = True
-        self.frozen = False
-        self.hook: Callable[[Tensor, Tensor], None] | None = None
+    training = True
+    frozen = False
+    hook: Callable[[Tensor, Tensor], None] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        entries = value.values() if isinstance(value, dict) else value
+        if isinstance(value, list | tuple | dict) and any(
+            isinstance(entry, Module | Parameter) for entry in entries
+        ):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: modules and parameters inside a "
+                f"{type(value).__name__} have no names: use nn.Sequential(*modules) or one "
+                "attribute for each"
+            )
+        super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -74,7 +89,7 @@ class Module:
     def named_buffers(self) -> Iterator[tuple[str, Array]]:
         for path, module in self.named_modules():
             for name, value in vars(module).items():
-                if hasattr(value, "dtype") and not isinstance(value, Tensor):
+                if _is_buffer(value):
                     yield (f"{path}.{name}" if path else name), value
 
     def summary(self, input_shape: tuple[int, int, int] = (224, 224, 3)) -> str:
@@ -96,7 +111,10 @@ class Module:
         return self.train(False)
 
     def freeze(self, *names: str) -> Self:
-        """Freeze the modules with these names and all below them; everything without names."""
+        """Freeze the modules with these names and all below them.
+
+        Without names, and so with `*[]`, everything.
+        """
         return self._set_frozen(names, True)
 
     def unfreeze(self, *names: str) -> Self:
@@ -120,20 +138,23 @@ class Module:
     def to(self, target: Any) -> Self:
         """Move to a device ("cpu", "gpu") or convert to a floating-point dtype, in place.
 
-        Make the optimiser afterwards: its state follows the parameters that it was given.
+        Make the optimizer afterwards: its state follows the parameters that it was given.
         """
+        if not _is_target(target):
+            raise UserError(f'to: "cpu", "gpu" or a floating-point dtype, not {target!r}')
         for _, module in self.named_modules():
             for name, value in list(vars(module).items()):
                 if isinstance(value, Parameter):
                     value.data, value.grad = _converted(value.data, target), None
-                elif hasattr(value, "dtype"):
+                    value.version += 1
+                elif _is_buffer(value):
                     setattr(module, name, _converted(value, target))
         return self
 
     # --- reading and writing ---------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
-        """Name -> array for every parameter and buffer. The arrays are the module's own."""
+        """Name -> array for every parameter, then for every buffer: the module's own arrays."""
         state = {name: p.data for name, p in self.named_parameters()}
         return state | dict(self.named_buffers())
 
@@ -145,20 +166,51 @@ class Module:
         Raises
         ------
         UserError
-            that lists every missing name, every unknown name and every wrong shape
+            whose `details` list every missing name, every unknown name and every tensor of another
+            shape or kind of number; the message has the first few of each
         """
         own = self.state_dict()
-        problems = [f"{name} is missing" for name in own if name not in state]
-        problems += [f"{name} is not in the model" for name in state if name not in own]
-        problems += [
-            f"{name} has shape {tuple(state[name].shape)} instead of {array.shape}"
-            for name, array in own.items()
-            if name in state and tuple(state[name].shape) != array.shape
-        ]
-        if problems:
-            raise UserError(f"these weights do not fit the model: {'; '.join(problems)}")
+        check_fit("these weights do not fit the model", own, state)
         for name, array in own.items():
             array[...] = state[name]
+        for p in self.parameters():
+            p.version += 1
+
+
+def check_fit(complaint: str, own: Mapping[str, Array], state: Mapping[str, Array]) -> None:
+    """Raise UserError, with everything that is wrong, unless `state` can be copied into `own`."""
+    both = [(name, array, state[name]) for name, array in own.items() if name in state]
+    kinds = (
+        [f"{name} is missing" for name in own if name not in state],
+        [f"{name} is not in the model" for name in state if name not in own],
+        [
+            f"{name} has shape {tuple(new.shape)} instead of {array.shape}"
+            for name, array, new in both
+            if tuple(new.shape) != array.shape
+        ],
+        [
+            f"{name} holds {new.dtype} instead of {array.dtype}"
+            for name, array, new in both
+            if new.dtype.kind != array.dtype.kind
+        ],
+    )
+    details = [problem for kind in kinds for problem in kind]
+    if details:
+        raise UserError(
+            f"{complaint}: {'; '.join(some(kind, '; ') for kind in kinds if kind)}", details
+        )
+
+
+def _is_buffer(value: Any) -> bool:
+    return hasattr(value, "dtype") and not isinstance(value, Tensor | np.generic)
+
+
+def _is_target(target: Any) -> bool:
+    """Whether `target` is a device or a floating-point dtype."""
+    try:
+        return target in DEVICES or np.dtype(target).kind == "f"
+    except TypeError:
+        return False
 
 
 def _converted(array: Array, target: Any) -> Array:

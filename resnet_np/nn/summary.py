@@ -12,20 +12,22 @@ from resnet_np.nn.module import Module
 def summary(model: Module, input_shape: tuple[int, int, int]) -> str:
     """Layer, output shape, parameters, and whether they are trained, for an input [H, W, C].
 
-    The shapes are those that one zero image meets on its way through. Moving statistics of batch
-    norm count as parameters that are not trained, as in Keras; PyTorch does not count them, and the
-    last line says what it would say.
+    A row for each module that has numbers of its own, or no module below it. The shapes are those
+    that one zero image meets on its way through. Moving statistics of batch norm count as
+    parameters that are not trained, as in Keras; PyTorch does not count them, and the last line
+    says what it would say.
     """
     rows = [("Layer (type)", "Output shape", "Params", "Trained")]
     shapes = _output_shapes(model, input_shape)
     for name, module in model.named_modules():
-        if name not in shapes or any(True for _ in module.children()):
+        own = [p for path, p in module.named_parameters() if "." not in path]
+        buffers = [b for path, b in module.named_buffers() if "." not in path]
+        if name not in shapes or (any(True for _ in module.children()) and not own + buffers):
             continue
-        own = [p for _, p in module.named_parameters()]
-        total = sum(p.size for p in own) + sum(b.size for _, b in module.named_buffers())
+        total = sum(v.size for v in own + buffers)
         trained = ("yes" if own[0].requires_grad else "frozen") if own else ""
         shape = "(" + ", ".join(["N", *map(str, shapes[name][1:])]) + ")"
-        rows.append((f"{name} ({type(module).__name__})", shape, f"{total:,}", trained))
+        rows.append((f"{name} ({type(module).__name__})".lstrip(), shape, f"{total:,}", trained))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
         "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip()
@@ -56,11 +58,12 @@ def _totals(model: Module) -> list[str]:
 def _output_shapes(model: Module, input_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """Run one zero image through a copy of the model, noting each module's output shape."""
     shapes: dict[str, tuple[int, ...]] = {}
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model).to("cpu").eval()
+    dtype = next((p.dtype for p in model.parameters()), np.float32)
     for name, module in model.named_modules():
         module.hook = partial(_note_shape, shapes, name)
     with no_grad():
-        model(Tensor(np.zeros((1, *input_shape), model.parameters()[0].dtype)))
+        model(Tensor(np.zeros((1, *input_shape), dtype)))
     return shapes
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from resnet_np import kernels
+from resnet_np.autograd import Tensor
 from resnet_np.kernels import Array, get_array_module
 from resnet_np.nn import Parameter
 
@@ -14,7 +15,7 @@ class Optimizer:
     Parameters
     ----------
     params : parameters; or groups, dicts such as {"params": [...], "lr": 0.001}, whose other
-        entries replace the optimiser's defaults for these parameters
+        entries replace the optimizer's defaults for these parameters
     defaults : the options of a group that does not give its own; `groups` holds them, and a
         schedule may change them there
 
@@ -30,6 +31,8 @@ class Optimizer:
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:
+            if not isinstance(group, dict) or "params" not in group:
+                raise ValueError(f'{type(self).__name__}: a group is a dict with "params"')
             unknown = set(group) - set(defaults) - {"params"}
             if unknown:
                 raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)}")
@@ -39,6 +42,12 @@ class Optimizer:
         if min(float(group["lr"]) for group in self.groups) < 0:
             raise ValueError(f"{type(self).__name__}: lr must not be negative")
         self._parameters: list[Parameter] = [p for g in self.groups for p in g["params"]]
+        for p in self._parameters:
+            if not isinstance(p, Tensor):
+                raise TypeError(
+                    f"{type(self).__name__}: params must be parameters, as of model.parameters(), "
+                    f"not {type(p).__name__}"
+                )
         if len({id(p) for p in self._parameters}) < len(self._parameters):
             raise ValueError(f"{type(self).__name__}: a parameter is in two groups")
         self._state: list[dict[str, Any]] = [{} for _ in self._parameters]
@@ -56,6 +65,7 @@ class Optimizer:
                 state = next(states)
                 if p.grad is not None:
                     self._update(p.data, p.grad, state, group)
+                    p.version += 1
 
     def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -69,17 +79,28 @@ class Optimizer:
         return {"groups": options, "state": state}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """The inverse of `state_dict`, for an optimizer made over the same parameters."""
+        """The inverse of `state_dict`, for an optimizer made over the same parameters.
+
+        Raises ValueError if they are others, as far as numbers and shapes can tell.
+        """
         if len(saved["groups"]) != len(self.groups):
-            raise ValueError("the saved optimiser has other parameter groups")
+            raise ValueError("the saved optimizer has other parameter groups")
+        states: list[dict[str, Any]] = [{} for _ in self._parameters]
+        for key, value in saved["state"].items():
+            number, _, name = key.partition(".")
+            if not number.isdecimal() or int(number) >= len(states):
+                raise ValueError(f"the saved optimizer has {key!r}, this one no such parameter")
+            w = self._parameters[int(number)].data
+            if hasattr(value, "shape") and value.ndim:
+                if value.shape != w.shape:
+                    raise ValueError(
+                        f"the saved optimizer's {key} has shape {value.shape} instead of {w.shape}"
+                    )
+                value = get_array_module(w).array(value)
+            states[int(number)][name] = value
+        self._state = states
         for group, options in zip(self.groups, saved["groups"], strict=True):
             group.update(options)
-        self._state = [{} for _ in self._parameters]
-        for key, value in saved["state"].items():
-            i, name = key.split(".")
-            if hasattr(value, "shape") and value.ndim:
-                value = get_array_module(self._parameters[int(i)].data).array(value)
-            self._state[int(i)][name] = value
 
 
 def _zeros(state: dict[str, Any], name: str, like: Array) -> Array:

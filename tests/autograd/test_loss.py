@@ -111,6 +111,22 @@ def test_against_the_definition(
     np.testing.assert_allclose(a.grad, b.grad, rtol=1e-9, atol=1e-12)
 
 
+def test_nothing_counts() -> None:
+    """A mean over no rows does not exist; their sum and their losses are zero."""
+    x, t = logits([0, 0], [5, -5]), np.array([-1, -1])
+    assert cross_entropy(x, t, reduction="sum").item() == 0
+    np.testing.assert_array_equal(cross_entropy(x, t, reduction="none").data, [0, 0])
+    with pytest.raises(ValueError, match="no mean exists"):
+        cross_entropy(Tensor(np.zeros((0, 2))), np.zeros((0, 2)))
+
+
+def test_targets_are_arrays() -> None:
+    x = logits([0, 0])
+    for targets, weights in ((Tensor(np.array([0])), None), (np.array([0]), Tensor(np.ones(2)))):
+        with pytest.raises(TypeError, match=r"are arrays: pass tensor\.data"):
+            cross_entropy(x, targets, weights)
+
+
 def test_softmax() -> None:
     np.testing.assert_allclose(softmax(np.array([[0.0, LOG3]])), [[0.25, 0.75]])
 
@@ -124,6 +140,8 @@ def test_softmax() -> None:
         (np.zeros((2, 3)), np.array([0, -2]), {}, r"targets must be 0..2 or -1"),
         (np.zeros((2, 3)), np.array([-1, -1]), {}, "every row is ignored"),
         (np.zeros((2, 3)), np.zeros((2, 2)), {}, r"probabilities must be \(2, 3\)"),
+        (np.zeros((1, 2)), np.array([[1.5, -0.5]]), {}, "must not be negative"),
+        (np.zeros((1, 2)), np.array([0]), {"label_smoothing": 1.1}, r"must be in \[0, 1\]"),
         (np.zeros((2, 3)), np.array([0, 1]), {"reduction": "avg"}, "reduction is"),
         (np.zeros((2, 3)), np.array([0, 1]), {"class_weights": np.ones(2)}, "class_weights"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_np import Tensor, no_grad, relu
+from resnet_np import Tensor, nn, no_grad, optim, relu
 from resnet_np.autograd import Op
 from resnet_np.autograd.tensor import as_tensor
 
@@ -200,6 +200,9 @@ def test_backward_of_more_than_a_number_needs_gy() -> None:
         y.backward(np.ones(3))
     with pytest.raises(ValueError, match="gy is float32"):
         y.backward(np.ones(2, np.float32))
+    for gy in ([1, 1], leaf(1.0, 1.0)):
+        with pytest.raises(TypeError, match=r"gy must be an array, not (list|Tensor)"):
+            y.backward(gy)  # type: ignore[arg-type]
 
 
 def test_dtypes_are_not_mixed() -> None:
@@ -271,11 +274,20 @@ class Silent(WrongShape):
         return (None,)
 
 
+class WrongDtype(WrongShape):
+    def backward(self, gy: Any) -> tuple[Any]:
+        return (gy.astype(np.float32),)
+
+
 def test_an_op_with_a_gradient_of_another_shape_is_named() -> None:
-    with pytest.raises(RuntimeError, match=r"WrongShape.backward made a gradient of shape \(1,\)"):
+    with pytest.raises(
+        RuntimeError, match=r"WrongShape.backward made a gradient of float64 \(1,\)"
+    ):
         WrongShape()(leaf(1.0, 2.0)).sum().backward()
     with pytest.raises(RuntimeError, match=r"Silent.backward made no gradient"):
         Silent()(leaf(1.0, 2.0)).sum().backward()
+    with pytest.raises(RuntimeError, match=r"made a gradient of float32 \(2,\) for float64"):
+        WrongDtype()(leaf(1.0, 2.0)).sum().backward()
 
 
 @given(
@@ -301,3 +313,44 @@ def test_broadcasting_sums_what_was_repeated(
         g = g.sum(axis=tuple(range(extra)))
         axes = tuple(i for i, n in enumerate(narrow.shape) if n == 1)
         np.testing.assert_allclose(grad_of(narrow), g.sum(axis=axes, keepdims=True), rtol=1e-12)
+
+
+def test_a_graph_that_outlives_its_weights_is_refused() -> None:
+    """Once an optimizer, load_state_dict or to() has changed an input, the gradient is lost."""
+    layer = nn.Linear(2, 2, rng=np.random.default_rng(0))
+    x = Tensor(np.ones((1, 2), np.float32), requires_grad=True)
+    state = {name: array.copy() for name, array in layer.state_dict().items()}
+    optimizer = optim.SGD(layer.parameters(), 0.1)
+
+    def step() -> None:
+        layer(x).sum().backward()
+        optimizer.step()
+
+    for change in (step, lambda: layer.load_state_dict(state), lambda: layer.to(np.float32)):
+        kept = layer(x).sum()
+        change()
+        grad = grad_of(x).copy()
+        with pytest.raises(RuntimeError, match=r"Linear: an input was changed after the forward"):
+            kept.backward()
+        np.testing.assert_array_equal(grad_of(x), grad)
+    layer(x).sum().backward()
+
+
+def test_statistics_that_move_after_the_forward_pass_change_no_gradient() -> None:
+    norm = nn.BatchNorm2d(2)
+    x = leaf([[1.0, 2.0], [3.0, 5.0]]).reshape(2, 2).data.astype(np.float32)
+    before = Tensor(x, requires_grad=True)
+    norm.eval()(before).sum().backward()
+    after, weight_gradient = Tensor(x, requires_grad=True), grad_of(norm.weight)
+    norm.weight.grad = None
+    y = norm.eval()(after).sum()
+    norm.train()(Tensor(100 * x))
+    y.backward()
+    np.testing.assert_array_equal(grad_of(after), grad_of(before))
+    np.testing.assert_array_equal(grad_of(norm.weight), weight_gradient)
+
+
+def test_a_tensor_is_not_turned_into_an_array_silently() -> None:
+    for convert in (np.asarray, np.array, np.median):
+        with pytest.raises(TypeError, match=r"use tensor\.numpy\(\)"):
+            convert(leaf(1.0))

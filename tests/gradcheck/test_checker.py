@@ -213,3 +213,12 @@ def test_every_element_of_a_small_input_and_a_sample_of_a_large_one() -> None:
     assert check_gradients(lambda x: x * x, [small])[0].comparisons == small.size
     directions = gradcheck.DIRECTIONS + gradcheck.SAMPLES
     assert check_gradients(lambda x: x * x, [large])[0].comparisons == directions
+
+
+def test_what_cannot_be_checked_is_said() -> None:
+    with pytest.raises(TypeError, match="f must return one Tensor, not tuple"):
+        check_gradients(lambda x: (x, x), [np.ones(2)])
+    with pytest.raises(ValueError, match="nothing to check: no floating-point input"):
+        check_gradients(lambda x: Tensor([1.0]), [np.arange(3)])
+    with pytest.raises(ValueError, match="nothing to check"):
+        check_gradients(lambda x: x, [np.ones(2)], only=[])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from resnet_np.kernels import Padding, Pair, array, output_sizes, reference
+from resnet_np.kernels import Padding, Pair, array, get_array_module, output_sizes, reference
 
 DTYPES = (np.float32, np.float64)
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
@@ -226,3 +226,27 @@ def test_steps(case: tuple[str, int, tuple[Any, ...]], dtype: Any, seed: int) ->
 def test_an_out_that_cannot_take_the_result_is_refused(out: Any) -> None:
     with pytest.raises(ValueError, match=r"out must be a contiguous array of float64 \(3, 4\)"):
         array.relu(np.ones((3, 4)), out=out)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_closed_mask_holds_back_infinity(dtype: Any) -> None:
+    gy = np.array([[np.inf, -np.inf, np.nan, 5.0, -2.0]], dtype)
+    y = np.array([[0.0, 0.0, 0.0, 0.0, 1.0]], dtype)
+    assert_same(array.relu_gx(gy, y), np.array([[0, 0, 0, 0, -2]], dtype))
+    where: Any = ((1, 2), (1, 2), ((0, 0), (0, 0)))
+    x = np.array([1.0, 2.0, 4.0, 3.0], dtype).reshape(1, 1, 4, 1)
+    index = array.max_pool(x, *where)[1]
+    gx = array.max_pool_gx(
+        np.array([np.inf, 7.0], dtype).reshape(1, 1, 2, 1), index, x.shape, *where
+    )
+    np.testing.assert_array_equal(gx.ravel(), [0, np.inf, 7, 0])
+
+
+class Foreign:
+    """No array at all."""
+
+
+@pytest.mark.parametrize("thing", [Foreign(), [1.0], None, memoryview(b"")])
+def test_what_is_no_array_is_named(thing: Any) -> None:
+    with pytest.raises(TypeError, match=f"NumPy or CuPy is needed, not {type(thing).__name__}"):
+        get_array_module(thing)

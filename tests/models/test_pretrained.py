@@ -149,6 +149,16 @@ def test_all_wrong_tensors_together(model: ResNet, file: WeightFile) -> None:
         assert part in message
 
 
+def test_many_wrong_tensors_fit_into_a_line(model: ResNet, file: WeightFile) -> None:
+    doubled = {n: np.repeat(a, 2, axis=-1) for n, a in file.arrays.items() if n != "conv1.weight"}
+    arrays = doubled | {"conv1.weight": file.arrays["conv1.weight"]}
+    with pytest.raises(UserError) as caught:
+        load_weights(model, replace(file, arrays=arrays), replace_head=True)
+    assert len(str(caught.value)) < 500
+    assert len(caught.value.details) == 264  # all of 267 but conv1.weight and the head's two
+    assert "and 260 more" in str(caught.value)
+
+
 def test_v1_weights_in_a_v15_model(model: ResNet, file: WeightFile) -> None:
     message = message_of(model, replace(file, variant="v1"))
     assert "it is for the v1 network, the model is v1.5" in message

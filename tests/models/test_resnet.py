@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from resnet_np import ResNet, Tensor, UserError, no_grad, resnet18, resnet50
-from resnet_np.models import STAGES
+from resnet_np.models import STAGES, resnet
 from resnet_np.nn import Linear, Sequential, parameter_counts
+from resnet_np.weights import names
 
 NAMES = json.loads((Path(__file__).parents[1] / "golden" / "resnet_shapes.json").read_text())
 
@@ -190,6 +191,10 @@ def test_a_frozen_trunk_records_no_tape() -> None:
         ({"depth": 50, "variant": "v2"}, "variant must be"),
         ({"pooling": None}, "pooling must be"),
         ({"pooling": "sum"}, "pooling must be"),
+        ({"num_classes": 0}, r"num_classes and the sizes in head must be at least 1, not 0"),
+        ({"head": (8, 0)}, r"must be at least 1, not 5 and \(8, 0\)"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
+        ({"dropout": -0.1}, "dropout must be"),
         ({"width": 0.001}, "width must leave at least one channel"),
     ],
 )
@@ -215,3 +220,16 @@ def test_one_value_per_channel_in_training() -> None:
 def test_unknown_stages() -> None:
     with pytest.raises(UserError, match=r"there is no stage 'layer5': the stages are stem, layer1"):
         small().freeze_before("layer5")
+    for where in ({"start": "layer5"}, {"stop": "layer5"}):
+        with pytest.raises(UserError, match="there is no stage 'layer5'"):
+            small()(images(), **where)
+
+
+def test_a_plain_array_is_refused_in_so_many_words() -> None:
+    with pytest.raises(TypeError, match=r"conv2d: inputs must be Tensors.*wrap the array"):
+        small()(images().data)
+
+
+def test_the_table_of_blocks_is_that_of_the_weight_files() -> None:
+    """It stands in both places: weights know no models, and a reader of either looks for it."""
+    assert resnet.BLOCKS == names.BLOCKS

@@ -211,3 +211,73 @@ def test_summary() -> None:
     ]
     assert model.training, "the model itself is not touched"
     assert model[0].hook is None
+
+
+def test_summary_shows_a_containers_own_parameters() -> None:
+    table = [" ".join(line.split()) for line in Pair().summary((5, 5, 2)).splitlines()]
+    assert table[2] == "(Pair) (N) 3 yes"
+    assert [line.split()[0] for line in table[3:6]] == ["second.0", "second.1", "first"]
+
+
+def test_summary_without_any_parameter() -> None:
+    assert "Total params: 0 " in nn.Sequential(nn.ReLU(), nn.Flatten()).summary((4, 4, 3))
+
+
+@pytest.mark.parametrize("wrap", [list, tuple, lambda modules: dict(enumerate(modules))])
+def test_modules_in_a_list_are_refused(wrap: Any) -> None:
+    module = nn.Module()
+    for things in ([nn.ReLU()], [1, nn.Parameter([1.0])]):
+        with pytest.raises(TypeError, match=r"Module\.parts: .* have no names: use nn\.Sequential"):
+            module.parts = wrap(things)
+    module.parts = wrap([1, "two"])
+
+
+class WithoutInit(nn.Module):
+    def __init__(self) -> None:
+        self.layer = nn.Linear(2, 1, rng=rng())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_the_base_needs_no_initialisation() -> None:
+    model = WithoutInit()
+    assert model(Tensor([[1.0, 2.0]])).shape == (1, 1)
+    assert [name for name, _ in model.train().named_parameters()] == ["layer.weight", "layer.bias"]
+    assert not model.eval().training and WithoutInit.training
+
+
+@pytest.mark.parametrize("target", ["cuda", np.int32, "complex64", 7])
+def test_to_somewhere_else(target: Any) -> None:
+    with pytest.raises(UserError, match=r'to: "cpu", "gpu" or a floating-point dtype, not '):
+        Pair().to(target)
+
+
+def test_numbers_of_numpy_are_no_buffers() -> None:
+    norm = nn.BatchNorm2d(2, eps=np.float64(1e-5))
+    assert [name for name, _ in norm.named_buffers()] == ["running_mean", "running_var"]
+
+
+def test_load_state_dict_takes_the_same_kind_of_number() -> None:
+    model = Pair()
+    state = model.state_dict() | {
+        "scale": np.ones(3, complex),
+        "first.weight": np.ones((1, 1, 2, 3), int),
+    }
+    with pytest.raises(
+        UserError, match=r"scale holds complex128 instead of float32; first\.weight"
+    ):
+        model.load_state_dict(state)
+
+
+def test_a_long_list_of_mismatches_is_short_in_the_message_and_whole_in_the_details() -> None:
+    model = nn.Sequential(*[nn.BatchNorm2d(2) for _ in range(50)])
+    other = nn.Sequential(*[nn.BatchNorm2d(3) for _ in range(60)])
+    with pytest.raises(UserError) as raised:
+        model.load_state_dict(other.state_dict())
+    message, details = str(raised.value), raised.value.details
+    assert len(message) < 500 and "\n" not in message
+    assert "50.weight is not in the model" in message and "and 36 more" in message
+    assert "0.weight has shape (3,) instead of (2,)" in message and "and 196 more" in message
+    assert len(details) == 240
+    assert "49.running_var has shape (3,) instead of (2,)" in details

@@ -134,6 +134,8 @@ W = nn.Parameter(np.ones(1, np.float32))
         (lambda: optim.SGD([W], 0.1, nesterov=True), "nesterov needs a momentum"),
         (lambda: optim.Adam([{"params": [W], "momentum": 0.9}]), r"unknown options \['momentum'\]"),
         (lambda: optim.Adam([{"params": [W]}, {"params": [W]}]), "in two groups"),
+        (lambda: optim.Adam([{"lr": 0.1}]), 'a group is a dict with "params"'),
+        (lambda: optim.Adam([{"params": [W]}, W]), 'a group is a dict with "params"'),
     ],
 )
 def test_errors(make: Any, message: str) -> None:
@@ -146,3 +148,19 @@ def test_a_state_of_other_groups_is_refused() -> None:
     two = optim.SGD([{"params": [W]}, {"params": [nn.Parameter([1.0])]}], 0.1)
     with pytest.raises(ValueError, match="other parameter groups"):
         two.load_state_dict(one.state_dict())
+
+
+def test_names_are_no_parameters() -> None:
+    layer = nn.Linear(2, 1, rng=np.random.default_rng(0))
+    with pytest.raises(TypeError, match=r"as of model\.parameters\(\), not tuple"):
+        optim.SGD(layer.named_parameters(), 0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["0.velocity", "1.velocity", "x.velocity"])
+def test_a_state_of_other_parameters_is_refused_and_nothing_is_loaded(key: str) -> None:
+    optimizer = optim.SGD([W], 0.1, momentum=0.9)
+    before = optimizer.state_dict()
+    saved = {"groups": [{"lr": 7.0}], "state": {key: np.ones((2, 3), np.float32)}}
+    with pytest.raises(ValueError, match=f"the saved optimizer.* ?'?{key}"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.state_dict() == before

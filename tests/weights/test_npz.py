@@ -139,9 +139,24 @@ def test_everything_wrong_is_listed_together(tmp_path: Path) -> None:
 
 def test_another_kind_of_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
-        archive.writestr("a/data.pkl", b"")
-    with pytest.raises(UserError, match=r"no \.npz: it holds 1 entries like 'a/data\.pkl'"):
+        archive.writestr("a/text", b"")
+    with pytest.raises(UserError, match=r"no \.npz: it holds 1 entries like 'a/text'"):
         read_npz(tmp_path / "a.pth")
+
+
+def test_a_zip_of_pytorch(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("a/data.pkl", b"")
+        archive.writestr("a/data/0", b"")
+    with pytest.raises(UserError, match=r"a\.pth: a PyTorch file \(a pickle\).*save_file"):
+        read_npz(tmp_path / "a.pth")
+
+
+def test_many_wrong_arrays_fit_into_a_line(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{f"a{i}": np.array([{}]) for i in range(100)})
+    with pytest.raises(UserError, match=r"and 96 more$") as caught:
+        read_npz(tmp_path / "a.npz")
+    assert len(caught.value.details) == 100
 
 
 @pytest.mark.parametrize(
