@@ -1,12 +1,15 @@
-"""What all front doors share: one clear line for an error, and the right exit status."""
+"""What all front doors share: types of arguments, one line for an error, the right exit status."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from resnet_np.errors import UserError
+
+Number = TypeVar("Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,6 +19,53 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number of `least` or more."""
+
+    def convert(text: str) -> int:
+        number = _number(int, text)
+        if number is None or number < least:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of {least} or more, not {text!r}"
+            )
+        return number
+
+    return convert
+
+
+count = at_least(1)
+seed = at_least(0)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """The type of an argument that is a list of counts, such as 256,128."""
+    return tuple(count(part) for part in text.split(","))
+
+
+def rate(text: str) -> float:
+    """The type of an argument that is a finite number of 0 or more."""
+    number = _number(float, text)
+    if number is None or not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of 0 or more, not {text!r}")
+    return number
+
+
+def probability(text: str) -> float:
+    """The type of an argument that is a probability below 1."""
+    number = _number(float, text)
+    if number is None or not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to below 1, not {text!r}")
+    return number
+
+
+def _number(kind: type[Number], text: str) -> Number | None:
+    """The text as a number of this kind, or None if it is none."""
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
 def run_command(main: Callable[[], None]) -> int:
     """Run a front door and return its exit status.
 
@@ -23,6 +73,9 @@ def run_command(main: Callable[[], None]) -> int:
     no memory), with one line on stderr; 130 after Ctrl-C. Errors of any other kind are mistakes in
     this program: they keep their traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal lacks letters for is
+            stream.reconfigure(errors="backslashreplace")  # shown with escapes
     try:
         main()
         sys.stdout.flush()
@@ -34,7 +87,8 @@ def run_command(main: Callable[[], None]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 2)
     except MemoryError as error:
-        return _fail(f"out of memory ({error}); try a smaller --batch-size or --image-size", 2)
+        wanted = f" ({error})" if str(error) else ""
+        return _fail(f"out of memory{wanted}; try a smaller --batch-size or --image-size", 2)
     except KeyboardInterrupt as interruption:
         return _fail(str(interruption) or "interrupted", 130)
     return 0

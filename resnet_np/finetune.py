@@ -7,13 +7,23 @@ import argparse
 import sys
 from typing import Any
 
-from resnet_np.command import Parser, run_command
+from resnet_np.command import (
+    Parser,
+    at_least,
+    count,
+    counts,
+    probability,
+    rate,
+    run_command,
+    seed,
+)
 
 
 def make_parser() -> Parser:
     """All options. One that is not given is not in the result, so that --resume can tell."""
     from resnet_np.device import DEVICES
     from resnet_np.models import STAGES
+    from resnet_np.models.resnet import SMALLEST_IMAGE
     from resnet_np.training.options import OPTIMIZERS
     from resnet_np.training.setup import MODELS
 
@@ -35,9 +45,10 @@ def make_parser() -> Parser:
     add(
         "--recalibrate",
         action="store_true",
-        help="make batch-norm statistics those of the images, features unchanged",
+        help="make batch-norm statistics those of the images, features unchanged (needs weights "
+        "and --unfreeze)",
     )
-    add("--head", metavar="N,...", type=sizes, help="hidden layers of the head, such as 256,128")
+    add("--head", metavar="N,...", type=counts, help="hidden layers of the head, such as 256,128")
     add("--dropout", metavar="P", type=probability, help="in the head (default: 0)")
     add("--epochs", metavar="N", type=count, help="in all, resumed ones included (default: 20)")
     add("--batch-size", metavar="N", type=count, help="default: 32")
@@ -49,7 +60,12 @@ def make_parser() -> Parser:
         help="learning rate (default: by optimizer, less for the trunk)",
     )
     add("--head-lr", metavar="X", type=rate, help="another one for the head")
-    add("--image-size", metavar="PIXELS", type=count, help="default: what the weights expect")
+    add(
+        "--image-size",
+        metavar="PIXELS",
+        type=at_least(SMALLEST_IMAGE),
+        help="default: what the weights expect",
+    )
     add("--seed", metavar="N", type=seed, help="default: 0")
     add("--device", choices=DEVICES, help="default: cpu")
     add("--out", metavar="DIR", help="for the results (default: a new runs/NAME-NUMBER)")
@@ -80,38 +96,6 @@ def main() -> None:
         checkpoint = load_checkpoint(path, to_go_on=True)
         options = resumed_options(checkpoint, given)
     finetune(options, checkpoint, Console())
-
-
-def count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
-    return number
-
-
-def seed(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return number
-
-
-def rate(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return number
-
-
-def probability(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {text}")
-    return number
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    return tuple(count(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

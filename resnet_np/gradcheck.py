@@ -6,7 +6,6 @@ takes a ResNet-50 with random weights and random images, and compares the gradie
 parameters, through all of the network behind it, with finite differences.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 
@@ -14,9 +13,10 @@ import numpy as np
 
 from resnet_np.autograd import GradientError, Tensor, check_gradients, no_grad
 from resnet_np.autograd.gradcheck import Checked
-from resnet_np.command import Parser, run_command
+from resnet_np.command import Parser, at_least, count, run_command, seed
 from resnet_np.errors import UserError
 from resnet_np.models import STAGES, ResNet
+from resnet_np.models.resnet import SMALLEST_IMAGE
 from resnet_np.nn import Module, Parameter
 
 
@@ -46,18 +46,12 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("--model", choices=sorted(MODELS), default="resnet50", help="default: resnet50")
     add("--layer", required=True, help="a layer, stage or parameter, such as layer3.0.conv2")
-    add("--image-size", type=positive, default=64, help="pixels, 32 or more (default: 64)")
-    add("--batch", type=positive, default=2, help="images (default: 2)")
-    add("--seed", type=int, default=0, help="of weights, images and directions (default: 0)")
+    size = at_least(SMALLEST_IMAGE)
+    add("--image-size", type=size, default=64, help="pixels, 32 or more (default: 64)")
+    add("--batch", type=count, default=2, help="images (default: 2)")
+    add("--seed", type=seed, default=0, help="of weights, images and directions (default: 0)")
     add("--eval", action="store_true", help="check evaluation mode; default: training mode")
     return parser
-
-
-def positive(text: str) -> int:
-    """A whole number above zero."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def main() -> None:

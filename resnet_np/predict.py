@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resnet_np.command import Parser, run_command
+from resnet_np.errors import UserError
 
 if TYPE_CHECKING:
     from resnet_np.training.predictor import Predictor
@@ -34,6 +35,12 @@ def make_parser() -> Parser:
 def main() -> None:
     """Read the arguments and print the answers. Raises UserError."""
     arguments = make_parser().parse_args()
+    for image in arguments.images:
+        if os.path.isdir(image):
+            raise UserError(
+                f"{image}: a folder, not an image; name the images in it, or say --similar {image} "
+                "to look for the ones in it that are like an image"
+            )
 
     from rich.console import Console
 

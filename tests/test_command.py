@@ -1,8 +1,11 @@
 """Every error that a user can cause ends in one line and the right exit status."""
 
+import io
+import sys
+
 import pytest
 
-from resnet_np.command import Parser, run_command
+from resnet_np.command import Parser, at_least, counts, probability, rate, run_command
 from resnet_np.errors import UserError
 
 
@@ -19,7 +22,8 @@ def raising(error: BaseException):
         (UserError("a.png: broken"), 2, "error: a.png: broken"),
         (OSError(28, "No space left on device", "out.npz"), 2, "error: out.npz: No space left"),
         (OSError("odd"), 2, "error: odd"),
-        (MemoryError("3 GiB"), 2, "error: out of memory (3 GiB)"),
+        (MemoryError("3 GiB"), 2, "error: out of memory (3 GiB); try"),
+        (MemoryError(), 2, "error: out of memory; try"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (KeyboardInterrupt("interrupted; go on with x"), 130, "interrupted; go on with x"),
     ],
@@ -46,3 +50,28 @@ def test_wrong_arguments_are_a_user_error():
     parser.add_argument("--n", type=int)
     with pytest.raises(UserError, match=r"argument --n: invalid int value: 'a'; see python -m x"):
         parser.parse_args(["--n", "a"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "value", "bad", "message"),
+    [
+        (at_least(32), "32", 32, ["31", "x", "1e3", "", "-40"], "must be a whole number of 32 or"),
+        (counts, "8,4", (8, 4), ["8,0", "8,", "a"], "must be a whole number of 1 or more, not "),
+        (rate, "1e-3", 0.001, ["-1", "nan", "inf", "fast"], "must be a number of 0 or more, not "),
+        (probability, "0.5", 0.5, ["1", "-0.1", "nan", "half"], "must be a number from 0 to below"),
+    ],
+)
+def test_types_of_arguments(kind, good, value, bad, message):
+    parser = Parser(prog="python -m x")
+    parser.add_argument("--n", type=kind)
+    assert parser.parse_args(["--n", good]).n == value
+    for text in bad:
+        with pytest.raises(UserError, match="^argument --n: " + message):
+            parser.parse_args([f"--n={text}"])
+
+
+def test_a_terminal_that_lacks_letters_is_shown_escapes(monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert run_command(lambda: print("caf\xe9 \udcff")) == 0
+    assert screen.buffer.getvalue() == b"caf\\xe9 \\udcff\n"

@@ -1,6 +1,7 @@
 """Class folders: one folder per class, with or without `train`, `val` and `test` above them."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,11 @@ SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
 }
+
+# What people call the parts of a data set. Such folders are hardly ever classes.
+SPLIT_WORD = re.compile(
+    r"(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?)([ _-]?(set|data|images|\d+))?"
+)
 
 HELD_OUT = 0.1  # the share of each class that a missing validation or test part gets
 
@@ -50,15 +56,14 @@ def scan_folder(folder: str | os.PathLike[str], rng: np.random.Generator) -> dic
 
     Raises:
         UserError: no such folder, no class folders, one class only, a class without images, a class
-            too small to be split, or one that `train` does not know.
+            too small to be split, or one that `train` does not know; split folders with other
+            names, or with other folders beside them.
     """
     root = Path(folder)
-    names = {path.name.lower(): path for path in _subfolders(root)}
-    if "train" not in names or not set(names) <= set(SPLIT_NAMES):
+    folders = _subfolders(root)
+    if not _are_splits(folders):
         return _with_parts(root, _scan_classes(root), ("test", "validation"), rng)
-    splits = {SPLIT_NAMES[name]: path for name, path in names.items()}
-    if len(splits) < len(names):
-        raise UserError(f"{root}: more than one validation folder; keep one of {sorted(names)}")
+    splits = _name_splits(root, folders)
     train = _scan_classes(splits["train"])
     parts = {"train": train}
     if "validation" not in splits:
@@ -69,11 +74,38 @@ def scan_folder(folder: str | os.PathLike[str], rng: np.random.Generator) -> dic
     return parts
 
 
+def _are_splits(folders: list[Path]) -> bool:
+    """Whether folders look like the parts of a data set, by their names, and not like its classes.
+
+    One alone may be a class: `train` beside `car` and `plane`, if images lie in it, not folders.
+    """
+    named = [path for path in folders if SPLIT_WORD.fullmatch(path.name.lower())]
+    return len(named) >= 2 or any(_subfolders(path) for path in named)
+
+
+def _name_splits(root: Path, folders: list[Path]) -> dict[str, Path]:
+    """The folder of each split. Raises UserError if one has no known name, or there is no train."""
+    splits: dict[str, Path] = {}
+    for path in folders:
+        split = SPLIT_NAMES.get(path.name.lower())
+        if split is None:
+            raise UserError(
+                f"{path}: {root} seems to hold the parts of a data set, which must be called "
+                f"train, val and test; rename {path.name!r} or move it elsewhere"
+            )
+        if split in splits:
+            raise UserError(f"{path}: more than one {split} folder; keep it or {splits[split]}")
+        splits[split] = path
+    if "train" not in splits:
+        raise UserError(f"{root}: has {' and '.join(splits)} folders, but none called train")
+    return splits
+
+
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Every image file in `folder` and below it, sorted. Raises UserError if there is none."""
     root = Path(folder)
     _subfolders(root)  # says what is wrong where this is no readable folder
-    images = _images_below(root)
+    images = _images_below(root, set())
     if not images:
         raise UserError(f"{root}: no images in this folder")
     return images
@@ -124,10 +156,11 @@ def _scan_classes(root: Path, known: tuple[str, ...] | None = None) -> Samples:
         raise UserError(f"{root}: one class only ({classes[0]!r}); at least two are needed")
     paths: list[Path] = []
     labels: list[int] = []
+    visited = {os.path.realpath(root)}
     for folder in folders:
         if folder.name not in classes:
             raise UserError(f"{folder}: class {folder.name!r} is not among those of train")
-        images = _images_below(folder)
+        images = _images_below(folder, visited)
         if not images:
             raise UserError(f"{folder}: class folder without images; fill it or remove it")
         paths += images
@@ -143,9 +176,19 @@ def _subfolders(root: Path) -> list[Path]:
         raise UserError(f"{root}: no readable folder: {error.strerror}") from error
 
 
-def _images_below(root: Path) -> list[Path]:
-    """Visible image files in `root` and its folders, sorted; links to folders are followed."""
+def _images_below(root: Path, visited: set[str]) -> list[Path]:
+    """Visible image files in `root` and its folders, sorted; links to folders are followed.
+
+    visited: the true paths of folders that were looked into already. They are passed over, because
+    a link to a folder above itself would show the same images again and again.
+    """
     found = []
-    for folder, _, names in os.walk(root, followlinks=True):
+    for folder, inner, names in os.walk(root, followlinks=True):
+        true_path = os.path.realpath(folder)
+        if true_path in visited:
+            inner.clear()  # what os.walk finds here it does not go down into
+            continue
+        visited.add(true_path)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
         found += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)

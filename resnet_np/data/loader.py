@@ -1,5 +1,6 @@
 """Images by index, in batches, in an order that a seed fixes and any script can replay."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,9 @@ class Images(Protocol):
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` [n] as bytes: uint8 [n, S, S, 3], RGB."""
 
+    def fingerprint(self) -> str:
+        """A SHA-256 by which the same images in the same order are known again, in hexadecimal."""
+
 
 class FolderImages:
     """Images decoded from their files each time they are asked for."""
@@ -34,6 +38,17 @@ class FolderImages:
         """Decode, resize and crop: uint8 [n, S, S, 3]. Raises UserError for a broken file."""
         return np.stack([load_image(self.paths[i], self.contract, self.size) for i in indices])
 
+    def fingerprint(self) -> str:
+        """Over each file's path below the folder of all, its size, and its label: quickly made, and
+        the same when the whole folder has moved. Raises OSError where a file has gone.
+        """
+        root = os.path.commonpath(self.paths)
+        found = hashlib.sha256()
+        for path, label in zip(self.paths, self.labels, strict=True):
+            line = f"{os.path.relpath(path, root)}\0{os.path.getsize(path)}\0{label}\n"
+            found.update(os.fsencode(line))
+        return found.hexdigest()
+
 
 class ArrayImages:
     """Images that lie in memory: uint8 [N, S, S, 3]."""
@@ -44,6 +59,12 @@ class ArrayImages:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the images at `indices`: uint8 [n, S, S, 3]."""
         return self.images[indices]
+
+    def fingerprint(self) -> str:
+        """Over the labels and the pixels."""
+        found = hashlib.sha256(self.labels.tobytes())
+        found.update(np.ascontiguousarray(self.images).data)
+        return found.hexdigest()
 
 
 def epoch_order(rng: np.random.Generator, n: int) -> np.ndarray:

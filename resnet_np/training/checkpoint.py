@@ -7,17 +7,21 @@ An `.npz` with the arrays `model/<name>` and `optimizer/<name>`, and a JSON reco
     classes     class names, in the order of the logits
     contract    the input that the network expects (`Contract.to_record`)
     image_size  side of the square images it was trained on
-    optimizer   {"name", "groups", "numbers"}: what of the optimiser's state is no array
+    optimizer   {"name", "groups", "numbers"}: what of the optimizer's state is no array
     epoch       how many epochs are done
     random      states of the generators: "order" of the images, and each dropout layer's
     arguments   the options of the run
     images      how many images each split has
     history     one record of figures per epoch
+    fingerprints  of each split's images (`Images.fingerprint`)
+    weights     the report of where the tensors of --weights went, or null
 
-The first four after `format` are enough to predict; the others are needed to go on.
+The first four after `format` are enough to predict. The others are needed to go on, except for the
+last two, which the first checkpoints did not have.
 """
 
 import os
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +29,17 @@ import numpy as np
 
 from resnet_np.device import to_host
 from resnet_np.errors import UserError
-from resnet_np.models.resnet import ResNet
+from resnet_np.models.resnet import SMALLEST_IMAGE, ResNet
 from resnet_np.nn import Dropout
 from resnet_np.optim import Optimizer
-from resnet_np.weights import Contract, read_npz, save_npz
+from resnet_np.training.options import Options
+from resnet_np.weights import Contract, read, read_npz, save_npz
 
 TO_PREDICT = ("model", "classes", "contract", "image_size")
 TO_GO_ON = ("optimizer", "epoch", "random", "arguments", "images", "history")
+FIGURES = (
+    "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def save_checkpoint(
     record: dict[str, Any],
 ) -> None:
     """Write a checkpoint, whole or not at all. `record` brings what the four others cannot say:
-    classes, contract, image_size, epoch, arguments, images, history. Raises UserError.
+    all but model, optimizer and random. Raises UserError.
     """
     saved = optimizer.state_dict()
     arrays = {f"model/{name}": to_host(a) for name, a in model.state_dict().items()}
@@ -87,10 +95,7 @@ def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Che
     """
     arrays, record = read_npz(path)
     if record is None:
-        raise UserError(
-            f"{path}: bare weights, not a checkpoint; `python -m resnet_np.finetune --weights "
-            f"{path}` makes a checkpoint with class names from them"
-        )
+        raise _bare_weights(path)
     missing = [key for key in TO_PREDICT + TO_GO_ON * to_go_on if key not in record]
     if missing:
         purpose = "go on training" if to_go_on else "predict"
@@ -102,7 +107,9 @@ def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Che
             parts[part][rest] = array
     try:
         facts = _facts(record)
-    except (TypeError, ValueError, AttributeError) as error:
+        if to_go_on:
+            _check_run(record)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path}: its record is damaged: {error}") from error
     return Checkpoint(os.fspath(path), parts["model"], parts["optimizer"], record, *facts)
 
@@ -112,7 +119,36 @@ def _facts(record: dict[str, Any]) -> tuple[tuple[str, ...], Contract, int]:
     classes, model = tuple(map(str, record["classes"])), dict(record["model"])
     if model.get("num_classes") != len(classes):
         raise ValueError(f"{len(classes)} class names for {model.get('num_classes')} logits")
-    return classes, Contract.from_record(record["contract"]), int(record["image_size"])
+    size = int(record["image_size"])
+    if size < SMALLEST_IMAGE:
+        raise ValueError(f"images of {size} pixels, which is too small")
+    return classes, Contract.from_record(record["contract"]), size
+
+
+def _check_run(record: dict[str, Any]) -> None:
+    """Raises TypeError, ValueError, AttributeError or KeyError if it cannot be a run's record."""
+    Options.from_record(record["arguments"])
+    for part in ("optimizer", "random", "images"):
+        if not isinstance(record[part], dict):
+            raise TypeError(f"{part} is {record[part]!r}")
+    history, optimizer = list(record["history"]), record["optimizer"]
+    if record["epoch"] != len(history):
+        raise ValueError(f"epoch is {record['epoch']!r}, its history has {len(history)}")
+    numbers = [entry[figure] for entry in history for figure in FIGURES]
+    numbers += [group["lr"] for group in optimizer["groups"]] + [*optimizer["numbers"].values()]
+    wrong = [number for number in numbers if not isinstance(number, int | float)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} stands where a number should be")
+
+
+def _bare_weights(path: str | os.PathLike[str]) -> UserError:
+    """What to say of a file without a record: how to make a checkpoint of it, if it is a ResNet."""
+    depth = read(path).depth
+    model = f" --model resnet{depth}" if depth else ""
+    return UserError(
+        f"{path}: bare weights, not a checkpoint; `python -m resnet_np.finetune --weights "
+        f"{shlex.quote(os.fspath(path))}{model}` makes a checkpoint with class names from them"
+    )
 
 
 def restore_model(checkpoint: Checkpoint) -> ResNet:
@@ -128,9 +164,9 @@ def restore_model(checkpoint: Checkpoint) -> ResNet:
 def restore_run(
     checkpoint: Checkpoint, model: ResNet, optimizer: Optimizer, order: np.random.Generator
 ) -> None:
-    """Bring optimiser and random generators to where they were when the file was written.
+    """Bring optimizer and random generators to where they were when the file was written.
 
-    Raises UserError if the optimiser or the network is another one.
+    Raises UserError if the optimizer or the network is another one.
     """
     saved, states = checkpoint.record["optimizer"], checkpoint.record["random"]
     try:
@@ -141,7 +177,7 @@ def restore_run(
         order.bit_generator.state = states["order"]
         for name, layer in _dropouts(model).items():
             layer.rng.bit_generator.state = states[name]
-    except (KeyError, TypeError, ValueError, UserError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{checkpoint.path}: cannot go on from it: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """The main job, from options to a fine-tuned network and its figures."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from resnet_np.training.checkpoint import (
     save_checkpoint,
 )
 from resnet_np.training.features import ImageInputs, Inputs, Trunk, cache_features
-from resnet_np.training.folder import result_folder
+from resnet_np.training.folder import CHECKPOINT, result_folder
 from resnet_np.training.loop import Progress, predict_logits, train_epoch
 from resnet_np.training.metrics import mean_cross_entropy
 from resnet_np.training.options import Options
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SAVE_EVERY = 60.0  # seconds: the most that a break costs, without a write in every short epoch
-CHECKPOINT = "checkpoint.npz"
 
 # What may be said together with --resume; all else is taken from the checkpoint.
 CHANGEABLE = ("data", "epochs", "device", "out", "cache")
@@ -45,6 +44,7 @@ class Run:
 
     start: the first stage that is trained; `inputs` are what enters it, by split.
     order: the generator of the image order, one permutation per epoch.
+    fingerprints: of the images of each split. weights: where the tensors of a weight file went.
     """
 
     options: Options
@@ -52,6 +52,8 @@ class Run:
     contract: Contract
     image_size: int
     splits: dict[str, Images]
+    fingerprints: dict[str, str]
+    weights: dict[str, Any] | None
     start: str
     inputs: dict[str, Inputs]
     optimizer: Optimizer
@@ -72,6 +74,8 @@ class Run:
             "arguments": self.options.to_record(),
             "images": {name: len(images.labels) for name, images in self.splits.items()},
             "history": self.history,
+            "fingerprints": self.fingerprints,
+            "weights": self.weights,
         }
         save_checkpoint(path, self.model, self.optimizer, self.order, record)
 
@@ -85,7 +89,7 @@ def finetune(options: Options, resume: Checkpoint | None, console: "Console") ->
     if options.device == "gpu":
         require_gpu()
     name = "digits" if options.data is None else Path(options.data).resolve().name
-    with result_folder(options.out, name) as folder:
+    with result_folder(options.out, name, resume.path if resume else None) as folder:
         run = _prepare(options, resume, console)
         _train(run, folder / CHECKPOINT, console)
         run.save(folder / CHECKPOINT)
@@ -93,7 +97,7 @@ def finetune(options: Options, resume: Checkpoint | None, console: "Console") ->
             split: predict_logits(run.model, run.start, inputs, options.batch_size)
             for split, inputs in run.inputs.items()
         }
-        write_results(folder, logits, run.splits, run.history, options, console)
+        write_results(folder, logits, run.splits, run.history, run.weights, options, console)
 
 
 def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
@@ -106,10 +110,7 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
         names = ", ".join("--" + name.replace("_", "-") for name in fixed)
         raise UserError(f"{names}: cannot be changed with --resume; leave it out")
     done = checkpoint.record["epoch"]
-    try:
-        options = Options.from_record(checkpoint.record["arguments"])
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{checkpoint.path}: its arguments are not understood: {error}") from error
+    options = Options.from_record(checkpoint.record["arguments"])
     options = replace(options, **({"out": None} | given))
     if options.epochs <= done:
         raise UserError(f"{checkpoint.path}: has {done} epochs already; say --epochs {done + 1}")
@@ -117,34 +118,40 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
 
 
 def _prepare(options: Options, resume: Checkpoint | None, console: "Console") -> Run:
-    """Images, network, frozen features, optimiser: everything up to the first step."""
+    """Images, network, frozen features, optimizer: everything up to the first step."""
     if resume is None:
         source = find_source(options)
         contract, size = source.contract, source.image_size
         splits = load_splits(options, contract, size)
         model, loaded = build_model(source, len(splits["train"].classes), options)
-        console.print(f"weights: {loaded or 'none, every stage starts at random'}", markup=False)
+        weights = None if loaded is None else asdict(loaded)
+        for line in report.weight_lines(loaded):
+            report.print_line(console, line)
     else:
         contract, size = resume.contract, resume.image_size
         splits = load_splits(options, contract, size)
         _check_same_images(resume, splits)
-        model, loaded = restore_model(resume), None
+        model, weights = restore_model(resume), resume.record.get("weights")
     model.freeze_before(options.unfreeze)
     model.to(options.device)
     start = model.frozen_prefix() or "fc"
     inputs = _make_inputs(options, Trunk(model, start, contract, options.device), splits, console)
-    if loaded is not None and trainable_norms(model):
+    if resume is None and weights is not None and trainable_norms(model):
         with console.status("comparing batch-norm statistics with the images"):
             check_statistics(model, start, inputs["train"], options)
     order = np.random.default_rng(options.seed)
     run = Run(
-        options, model, contract, size, splits, start, inputs,
+        options, model, contract, size, splits, _fingerprints(splits), weights, start, inputs,
         options.make_optimizer(model), order, [],
     )  # fmt: skip
     if resume is not None:
         restore_run(resume, model, run.optimizer, order)
         run.history = list(resume.record["history"])
     return run
+
+
+def _fingerprints(splits: dict[str, Images]) -> dict[str, str]:
+    return {name: images.fingerprint() for name, images in splits.items()}
 
 
 def _check_same_images(checkpoint: Checkpoint, splits: dict[str, Images]) -> None:
@@ -155,6 +162,12 @@ def _check_same_images(checkpoint: Checkpoint, splits: dict[str, Images]) -> Non
             f"{checkpoint.path}: was trained on {checkpoint.record['images']} images of "
             f"{len(checkpoint.classes)} classes, but the folder has {counts} of "
             f"{len(splits['train'].classes)}"
+        )
+    known = checkpoint.record.get("fingerprints")  # the first checkpoints have none
+    if known is not None and known != _fingerprints(splits):
+        raise UserError(
+            f"{checkpoint.path}: was trained on other images, as many, but with other names, sizes "
+            "or classes; say with --data where the same ones are, or begin a new run"
         )
 
 

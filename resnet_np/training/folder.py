@@ -9,15 +9,20 @@ from pathlib import Path
 from resnet_np.errors import UserError
 
 RUNS = Path("runs")
+CHECKPOINT = "checkpoint.npz"
 
 
 @contextmanager
-def result_folder(out: str | None, name: str) -> Iterator[Path]:
+def result_folder(out: str | None, name: str, resumed: str | None = None) -> Iterator[Path]:
     """A folder to write into: `out`, or a new `runs/<name>-<number>`.
 
-    It is made before the work starts, so that a folder that cannot be written to is found out at
-    once. What was made here and is still empty at the end is removed again. Raises UserError.
+    It must not hold a checkpoint, which would be lost, unless it is `resumed`, with which the run
+    goes on. It is made before the work starts, so that a folder that cannot be written to is found
+    out at once. What was made here and is still empty at the end is removed again. Raises
+    UserError.
     """
+    if out is not None:
+        _refuse_others(Path(out) / CHECKPOINT, resumed)
     made: list[Path] = []
     try:
         yield _make(Path(out), made) if out is not None else _make_numbered(name, made)
@@ -25,6 +30,15 @@ def result_folder(out: str | None, name: str) -> Iterator[Path]:
         for folder in reversed(made):
             with suppress(OSError):  # it holds results: it stays
                 folder.rmdir()
+
+
+def _refuse_others(checkpoint: Path, resumed: str | None) -> None:
+    """Raise UserError if there is a checkpoint already, and not the one that goes on."""
+    if checkpoint.exists() and not (resumed and checkpoint.samefile(resumed)):
+        raise UserError(
+            f"--out {checkpoint.parent}: holds the checkpoint of another run; name another folder, "
+            f"or go on with that run: --resume {checkpoint}"
+        )
 
 
 def _make_numbered(name: str, made: list[Path]) -> Path:

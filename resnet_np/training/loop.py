@@ -38,7 +38,7 @@ def train_epoch(
     batches: list[np.ndarray],
     report: Callable[[Progress], None],
 ) -> Progress:
-    """One optimiser step for each batch; `inputs` enter the model at stage `start`.
+    """One optimizer step for each batch; `inputs` enter the model at stage `start`.
 
     The figures are those of the batches as they were trained on: dropout active, the weights a
     little different for each. Raises UserError if the loss is no longer a finite number.

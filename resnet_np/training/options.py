@@ -1,12 +1,14 @@
 """The options of a fine-tuning run, with the names that the command line gives them."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 from resnet_np import optim
-from resnet_np.models import ResNet
+from resnet_np.device import DEVICES
+from resnet_np.models import STAGES, ResNet
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": partial(optim.SGD, momentum=0.9),
@@ -52,7 +54,7 @@ class Options:
         return lr, head_lr if self.head_lr is None else self.head_lr
 
     def make_optimizer(self, model: ResNet) -> optim.Optimizer:
-        """The optimiser over all trainable parameters: a group for the trunk's, one for the head's.
+        """The optimizer over all trainable parameters: a group for the trunk's, one for the head's.
 
         A group without parameters is left out.
         """
@@ -69,5 +71,23 @@ class Options:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Options":
-        """The inverse of `to_record`. Raises TypeError or KeyError if it is another record."""
-        return cls(**record | {"head": tuple(record["head"])})
+        """The inverse of `to_record`. Raises TypeError, ValueError or KeyError if it is none."""
+        options = cls(**record | {"head": tuple(record["head"])})
+        number = int | float  # JSON may say 1 for 1.0
+        numbers = {"dropout": number, "lr": number | None, "head_lr": number | None}
+        for name, kind in (get_type_hints(cls) | numbers | {"head": tuple}).items():
+            if not isinstance(getattr(options, name), kind):
+                raise TypeError(f"{name} cannot be {getattr(options, name)!r}")
+        _check_choice("optimizer", options.optimizer, OPTIMIZERS)
+        _check_choice("unfreeze", options.unfreeze, STAGES)
+        _check_choice("device", options.device, DEVICES)
+        if min(options.epochs, options.batch_size) < 1:
+            raise ValueError("epochs and batch_size must be 1 or more")
+        if not all(0 <= n < math.inf for n in (options.seed, *options.learning_rates())):
+            raise ValueError("seed and learning rates must be 0 or more")
+        return options
+
+
+def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, not one of {', '.join(choices)}")

@@ -1,6 +1,7 @@
 """Two pictures of a training run, as PNG files, without a screen."""
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,8 +50,10 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if k <= MANY_CLASSES:
-        axes.set_xticks(range(k), classes, rotation=90 if max(map(len, classes)) > 3 else 0)
-        axes.set_yticks(range(k), classes)
+        names = [name.encode(errors="replace").decode() for name in classes]  # folders: any bytes
+        turned = 90 if max(map(len, names)) > 3 else 0
+        axes.set_xticks(range(k), names, rotation=turned, parse_math=False)  # $ is no formula
+        axes.set_yticks(range(k), names, parse_math=False)
         for row, column in np.argwhere(matrix):
             color = "white" if shares[row, column] > 0.5 else "black"
             number = str(matrix[row, column])
@@ -69,5 +72,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    with atomic_file(path) as file:
+    with atomic_file(path) as file, warnings.catch_warnings():
+        # A letter that the font lacks becomes a box, which everybody sees.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(file, format="png", dpi=110)

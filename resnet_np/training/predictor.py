@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_np.autograd import Tensor, no_grad
+from resnet_np.autograd import Tensor, no_grad, softmax
 from resnet_np.data.images import load_image
 from resnet_np.data.loader import load_ahead
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
-from resnet_np.training.metrics import softmax
 
 AT_ONCE = 8  # images in one batch
 
@@ -36,7 +35,7 @@ class Predictor:
 
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
         """Of each class for each image: float64 [N, K]. Raises UserError for a broken image."""
-        return softmax(self._run(paths, stop=None))
+        return softmax(self._run(paths, stop=None).astype(np.float64))
 
     def features(self, paths: Sequence[str | Path]) -> np.ndarray:
         """The pooled features of each image, scaled to length 1: float32 [N, C].

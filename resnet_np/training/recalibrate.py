@@ -3,8 +3,9 @@
 Some published weights have their batch-norm statistics multiplied into gamma and beta: running mean
 0, running variance 1. With fixed statistics they are right. As soon as batch norm is trained it
 divides by the batch's own deviation, which was never taken out of gamma, and the network falls
-apart. `disagreement` compares stored statistics with measured ones; `recalibrate` stores what was
-measured and changes gamma and beta so that, with fixed statistics, every output stays as it was.
+apart. `is_folded` knows such statistics by their values, `disagreement` compares stored statistics
+with measured ones; `recalibrate` stores what was measured and changes gamma and beta so that, with
+fixed statistics, every output stays as it was.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ LOOKED_AT = 512  # training images that the statistics are measured on
 # real statistics of photographs, other photographs and even digits move them by 1.1 to 2.8; with
 # the folded statistics of published weights the median batch norm is off by 80 (both measured).
 GROSS = 10.0
+
+DESTROYS = (
+    "training them would destroy what the weights know; add --recalibrate, which repairs this "
+    "without changing the features"
+)
 
 
 @dataclass
@@ -54,8 +60,15 @@ class Moments:
 
 def check_statistics(model: ResNet, start: str, inputs: Inputs, options: Options) -> None:
     """Before batch norms are trained: with --recalibrate, make their statistics those of the
-    training images; without, raise UserError if they disagree grossly with the images.
+    training images; without, raise UserError if they were folded away or disagree grossly.
     """
+    folded = [name for name, layer in trainable_norms(model).items() if is_folded(layer)]
+    if folded and not options.recalibrate:
+        raise UserError(
+            f"--unfreeze {options.unfreeze}: the statistics of {len(folded)} batch norms, "
+            f"{folded[0]} the first, were folded into gamma and beta (all means are 0, all "
+            f"variances 1), so {DESTROYS}"
+        )
     rng = np.random.default_rng([options.seed, 2])  # apart from the generator of the batch order
     indices = epoch_order(rng, len(inputs.labels))[:LOOKED_AT]
     measured = measure(model, start, inputs, indices, options.batch_size)
@@ -69,8 +82,7 @@ def check_statistics(model: ResNet, start: str, inputs: Inputs, options: Options
         raise UserError(
             f"--unfreeze {options.unfreeze}: the stored statistics of {len(wrong)} of "
             f"{len(factors)} batch norms are not those of the images (variances of {worst} by a "
-            f"factor of {wrong[worst]:.0f}), so training them would destroy what the weights know; "
-            "add --recalibrate, which repairs this without changing the features"
+            f"factor of {wrong[worst]:.0f}), so {DESTROYS}"
         )
 
 
@@ -78,6 +90,12 @@ def trainable_norms(model: ResNet) -> dict[str, BatchNorm2d]:
     """The batch norms that training would change, by name."""
     modules = model.named_modules()
     return {n: m for n, m in modules if isinstance(m, BatchNorm2d) and not m.frozen}
+
+
+def is_folded(layer: BatchNorm2d) -> bool:
+    """Whether the stored mean is exactly 0 and the variance exactly 1, which no images give."""
+    mean, var = to_host(layer.running_mean), to_host(layer.running_var)
+    return not mean.any() and bool((var == 1).all())
 
 
 def measure(

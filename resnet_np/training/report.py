@@ -1,8 +1,11 @@
 """What a run shows on the screen: progress bars with time left, and tables."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from resnet_np.errors import some
+from resnet_np.models.pretrained import LoadReport
 from resnet_np.training.loop import Progress
 from resnet_np.training.metrics import Figures
 
@@ -29,6 +32,24 @@ def bars(console: "Console", passing: bool = False) -> "Bars":
         transient=passing,
         disable=passing and not console.is_terminal,
     )
+
+
+def weight_lines(loaded: LoadReport | None) -> list[str]:
+    """Where the tensors of a weight file went: how many, and what was not used for which reason."""
+    if loaded is None:
+        return ["weights: none, every stage starts at random"]
+    lines = [f"weights: {loaded}"]
+    for what, reasons in (("left out", loaded.left_out), ("not filled", loaded.missing)):
+        groups = defaultdict(list)
+        for name, reason in reasons.items():
+            groups[reason].append(name)
+        lines += [f"  {len(g)} {what}, {reason}: {some(g)}" for reason, g in groups.items()]
+    return lines
+
+
+def print_line(console: "Console", line: str) -> None:
+    """A line as it is: not broken, and nothing in it taken for markup."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def batch_line(progress: Progress) -> str:

@@ -1,7 +1,10 @@
 """What a run leaves behind: figures, pictures, and the command to try next."""
 
 import json
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
 from resnet_np.training import report
+from resnet_np.training.folder import CHECKPOINT
 from resnet_np.training.metrics import confusion_matrix, judge
 from resnet_np.training.options import Options
 from resnet_np.training.plots import plot_confusion, plot_curves
@@ -19,6 +23,7 @@ from resnet_np.weights.atomic import atomic_file
 if TYPE_CHECKING:
     from rich.console import Console
 
+HISTORY, CURVES, CONFUSION = "history.json", "curves.png", "confusion.png"
 SAMPLES = 5  # images from memory that are saved as files, so that there is something to predict
 
 
@@ -27,13 +32,14 @@ def write_results(
     logits: Mapping[str, np.ndarray],
     splits: Mapping[str, Images],
     history: list[dict[str, Any]],
+    weights: dict[str, Any] | None,
     options: Options,
     console: "Console",
 ) -> None:
     """Print the table of figures; write history.json, curves.png, confusion.png and, for images
     without files, samples/. The last line printed is a command that runs. Raises UserError.
 
-    logits: [N, K] for each split.
+    logits: [N, K] for each split. weights: where the tensors of the weight file went.
     """
     figures = {split: judge(z, splits[split].labels) for split, z in logits.items()}
     report.print_figures(console, figures, {split: len(z) for split, z in logits.items()})
@@ -42,20 +48,35 @@ def write_results(
     record = {
         "arguments": options.to_record(),
         "classes": list(images.classes),
+        "weights": weights,
         "figures": {split: asdict(f) for split, f in figures.items()},
         "history": history,
     }
-    with atomic_file(folder / "history.json") as file:
+    with atomic_file(folder / HISTORY) as file:
         file.write(json.dumps(record, indent=1).encode())
-    plot_curves(history, folder / "curves.png")
+    plot_curves(history, folder / CURVES)
     matrix = confusion_matrix(images.labels, answers, len(images.classes))
     title = f"{last}: {figures[last].accuracy:.1%} of {len(answers)} right"
-    plot_confusion(matrix, images.classes, title, folder / "confusion.png")
-    names = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_file()))
+    plot_confusion(matrix, images.classes, title, folder / CONFUSION)
     example = _example(folder, images)
-    command = ["python", "-m", "resnet_np.predict", str(folder / "checkpoint.npz"), str(example)]
-    for line in (f"written to {folder}: {names}", f"next: {shlex.join(command)}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    command = [_python(), "-m", "resnet_np.predict", str(folder / CHECKPOINT), str(example)]
+    written = ", ".join((CHECKPOINT, CONFUSION, CURVES, HISTORY))
+    report.print_line(console, f"written to {folder}: {written}")
+    report.print_line(console, f"next: {shlex.join(command)}")
+
+
+def _python() -> str:
+    """What to type here for the interpreter that runs this: `python` if that is it, or its path.
+
+    Links are not followed: those of a virtual environment all lead to one file.
+    """
+    executable = os.path.abspath(sys.executable)
+    found = shutil.which("python")
+    beside = found and Path(found).parent.samefile(Path(executable).parent)
+    if found and beside and os.path.samefile(found, executable):
+        return "python"
+    below = os.path.relpath(executable)
+    return executable if below.startswith(os.pardir) else below
 
 
 def _example(folder: Path, images: Images) -> Path:

@@ -23,6 +23,9 @@ MODELS: dict[str, tuple[int, Variant]] = {
     f"resnet{depth}": (depth, "v1.5") for depth in (18, 34, 50, 101, 152)
 } | {f"resnet{depth}-v1": (depth, "v1") for depth in (50, 101, 152)}
 
+KERAS_MOMENTUM = 0.01  # Keras' 0.99 is the share of the old statistics, ours that of the new ones
+OF_THE_HEAD = ("num_classes", "include_top", "head", "dropout", "seed")  # those of a new network
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,6 +43,11 @@ class Source:
 
 def find_source(options: Options) -> Source:
     """Read the weights that the options name. Raises UserError where they contradict each other."""
+    if options.recalibrate and options.unfreeze == "fc":
+        raise UserError(
+            "--recalibrate: belongs to batch norms that are trained; say --unfreeze layer4, or a "
+            "stage before it, or leave it out"
+        )
     if options.weights is None and options.model is not None:
         return _from_scratch(options)
     file = weights.read(options.weights or EMBEDDED)
@@ -51,7 +59,10 @@ def find_source(options: Options) -> Source:
         "width": file.arrays["conv1.weight"].shape[3] / 64,  # the stem of a full network has 64
         "conv_bias": file.conv_bias,
         "bn_eps": file.bn_eps or 1e-5,
+        "bn_momentum": KERAS_MOMENTUM if file.source == "keras" else 0.1,
     }
+    # What one of our checkpoints was built with is known, down to what no tensor shows.
+    config |= {k: v for k, v in record.get("model", {}).items() if k not in OF_THE_HEAD}
     size = options.image_size or record.get("image_size") or file.contract.crop
     return Source(file, config, file.contract, size)
 
@@ -62,6 +73,11 @@ def _from_scratch(options: Options) -> Source:
         raise UserError(
             f"--model {options.model} needs --weights FILE; "
             "to train from random weights instead, say --unfreeze stem"
+        )
+    if options.recalibrate:
+        raise UserError(
+            "--recalibrate: belongs to weights that were trained before; leave it out, or name "
+            "some with --weights FILE"
         )
     depth, variant = MODELS[options.model]
     config = {"depth": depth, "variant": variant}
@@ -95,13 +111,16 @@ def build_model(source: Source, classes: int, options: Options) -> tuple[ResNet,
 
     The head's first values follow from --seed alone: `ResNet(..., seed=seed)` draws them.
     """
-    model = ResNet(
-        **source.config,
-        num_classes=classes,
-        head=options.head,
-        dropout=options.dropout,
-        seed=options.seed,
-    )
+    try:
+        model = ResNet(
+            **source.config,
+            num_classes=classes,
+            head=options.head,
+            dropout=options.dropout,
+            seed=options.seed,
+        )
+    except (TypeError, ValueError) as error:  # a checkpoint's record may say anything
+        raise UserError(f"{options.weights}: cannot build its network: {error}") from error
     if source.file is None:
         return model, None
     return model, load_weights(model, source.file, replace_head=True)

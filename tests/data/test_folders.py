@@ -78,6 +78,25 @@ def test_a_test_part_with_fewer_classes_keeps_the_numbering_of_train(tmp_path):
     assert list(scan_folder(tmp_path, rng())["test"].labels) == [2, 2]
 
 
+def test_links_that_go_round_in_circles_show_each_image_once(tmp_path):
+    fill(tmp_path / "a", 20)
+    fill(tmp_path / "b" / "inner", 20)
+    (tmp_path / "a" / "myself").symlink_to(tmp_path / "a")
+    (tmp_path / "b" / "inner" / "all").symlink_to(tmp_path)
+    parts = scan_folder(tmp_path, rng())
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 32, "validation": 4, "test": 4,
+    }  # fmt: skip
+    assert len(list_images(tmp_path)) == 40
+
+
+def test_folders_behind_links_are_looked_into_but_not_hidden_ones(tmp_path):
+    fill(tmp_path / "elsewhere", 3)
+    fill(tmp_path / "here" / ".thumbnails", 3)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere")
+    assert [path.parent.name for path in list_images(tmp_path / "here")] == ["link"] * 3
+
+
 def test_split_stratified_takes_at_least_one_of_each_class():
     labels = np.array([0] * 2 + [1] * 50)
     kept, held_out = split_stratified(labels, 0.1, rng())
@@ -103,6 +122,12 @@ def test_list_images_goes_down_into_folders(tmp_path):
         ({"train/a": 5, "train/b": 5, "test/c": 5}, "class 'c' is not among those of train"),
         ({"train/a": 5, "train/b": 1, "test/a": 5}, "b: 1 image(s), too few to split off valid"),
         ({"train/a": 1, "val/a": 1, "valid/a": 1}, "more than one validation folder"),
+        ({"train/a": 5, "train/b": 5, "val/a": 5, "annotations": 3}, "rename 'annotations' or"),
+        ({"train/a": 5, "train/b": 5, "labels": 3}, "rename 'labels' or move it elsewhere"),
+        ({"training/a": 5, "training/b": 5, "testing/a": 5}, "rename 'testing' or move it"),
+        ({"training_set/a": 5, "test_set/a": 5}, "must be called train, val and test; rename"),
+        ({"dev": 5, "valid": 5}, "rename 'dev' or"),
+        ({"val/a": 5, "test/a": 5}, "has test and validation folders, but none called train"),
     ],
 )
 def test_what_is_refused(tmp_path, counts, message):

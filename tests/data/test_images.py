@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from resnet_np.data.images import decode, fit, load_image
 from resnet_np.errors import UserError
@@ -63,6 +64,38 @@ def test_sixteen_bit_grey_is_scaled_to_bytes(tmp_path):
     assert np.asarray(decode(tmp_path / "a.png"))[..., 0].tolist() == [[0, 100], [200, 255]]
 
 
+@pytest.mark.parametrize(
+    ("values", "bytes_"),
+    [
+        ([[0, 7], [200, 255]], [[0, 7], [200, 255]]),
+        ([[0, 256], [25700, 65535]], [[0, 0], [100, 255]]),
+    ],
+)
+def test_mode_i_is_scaled_where_it_holds_more_than_bytes(tmp_path, values, bytes_):
+    Image.fromarray(np.array(values, np.int32)).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.mode == "I"
+    assert np.asarray(decode(tmp_path / "a.tif"))[..., 0].tolist() == bytes_
+
+
+def test_a_pgm_of_16_bits_is_not_white(tmp_path):
+    header = b"P5 2 1 65535\n"
+    (tmp_path / "a.pgm").write_bytes(header + (257 * 100).to_bytes(2) + (257 * 200).to_bytes(2))
+    assert np.asarray(decode(tmp_path / "a.pgm"))[..., 0].tolist() == [[100, 200]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_numbers_without_a_known_range_are_refused(tmp_path, kind):
+    Image.fromarray(np.array([[0, 70000]], kind)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: its pixels .*; save it with 8 or 16 bits"):
+        decode(tmp_path / "a.tif")
+
+
+def test_transparency_is_left_away(tmp_path):
+    Image.fromarray(np.array([[[9, 8, 7, 0]]], np.uint8)).save(tmp_path / "a.png")
+    assert np.asarray(decode(tmp_path / "a.png")).tolist() == [[[9, 8, 7]]]
+
+
 def test_a_palette_with_transparency_gives_no_warning(tmp_path):
     noise(8, 8, "P").save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
     assert decode(tmp_path / "a.png").mode == "RGB"
@@ -75,6 +108,31 @@ def test_a_turned_photograph_is_set_upright(tmp_path):
     image.save(tmp_path / "a.png", exif=exif)
     upright = np.asarray(decode(tmp_path / "a.png"))
     assert np.array_equal(upright, np.rot90(np.asarray(image), k=-1))
+
+
+@pytest.mark.parametrize("tags", [b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\0\x05", b"nonsense"])
+def test_broken_tags_leave_the_image_as_it_is(tmp_path, tags):
+    image = noise(8, 4)
+    image.save(tmp_path / "a.png", exif=b"Exif\0\0" + tags)
+    assert np.array_equal(np.asarray(decode(tmp_path / "a.png")), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("odd"), IndexError("odd"), RuntimeError("odd")]
+)
+def test_any_failure_of_the_decoder_is_a_broken_image(tmp_path, monkeypatch, error):
+    def fail(image):
+        raise error
+
+    noise(8, 4).save(tmp_path / "a.png")
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    with pytest.raises(UserError, match=r"a\.png: broken image \(odd\)"):
+        decode(tmp_path / "a.png")
+
+
+def test_what_is_no_file_is_no_broken_image(tmp_path):
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        decode(tmp_path)
 
 
 def test_broken_files_are_named(tmp_path):

@@ -1,5 +1,7 @@
 """Batches: their order follows the seed, reading ahead changes nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,35 @@ def test_an_error_comes_up_where_its_batch_is_due():
         for x in load_ahead(load, [np.array([i]) for i in range(10)]):
             seen.append(int(x[0]))
     assert seen == [0, 1, 2, 3, 4]
+
+
+def some_files(root: Path, *sizes: int) -> FolderImages:
+    paths = []
+    for i, size in enumerate(sizes):
+        paths.append(root / "ab"[i % 2] / f"{i}.png")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        paths[-1].write_bytes(bytes(size))
+    samples = Samples(tuple(paths), np.arange(len(sizes)) % 2, ("a", "b"))
+    return FolderImages(samples, PLAIN, 8)
+
+
+def test_files_are_known_again_elsewhere_but_not_of_other_sizes_or_labels(tmp_path):
+    images = some_files(tmp_path / "here", 5, 6, 7)
+    known = images.fingerprint()
+    assert len(known) == 64
+    assert some_files(tmp_path / "there", 5, 6, 7).fingerprint() == known
+    assert some_files(tmp_path / "other", 5, 6, 8).fingerprint() != known
+    images.labels = 1 - images.labels
+    assert images.fingerprint() != known
+
+
+def test_images_in_memory_are_known_by_pixels_and_labels():
+    pixels, labels = np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1])
+    known = ArrayImages(pixels, labels, ("a", "b")).fingerprint()
+    assert ArrayImages(pixels.copy(), labels, ("a", "b")).fingerprint() == known
+    assert ArrayImages(pixels, labels[::-1].copy(), ("a", "b")).fingerprint() != known
+    pixels[1, 0, 0, 0] = 1
+    assert ArrayImages(pixels, labels, ("a", "b")).fingerprint() != known
 
 
 def test_sources_read_by_index(tmp_path):

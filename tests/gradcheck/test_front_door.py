@@ -72,8 +72,9 @@ def test_a_wrong_layer_leaves_with_1(
         (["--layer", "nothing"], "the top has conv1, bn1, maxpool, layer1"),
         (["--layer", "pool"], "--layer pool: has no parameters"),
         (["--layer", "fc", "--model", "vgg16"], "invalid choice: 'vgg16'"),
-        (["--layer", "fc", "--batch", "0"], "'0' is not a whole number above 0"),
-        (["--layer", "fc", "--image-size", "31"], "H and W of at least 32"),
+        (["--layer", "fc", "--batch", "0"], "--batch: must be a whole number of 1 or more, not"),
+        (["--layer", "fc", "--seed", "-1"], "--seed: must be a whole number of 0 or more, not"),
+        (["--layer", "fc", "--image-size", "31"], "--image-size: must be a whole number of 32 or"),
         (["--layer", "layer4", "--batch", "1", "--image-size", "32"], "one value per channel"),
     ],
 )

@@ -15,6 +15,7 @@ from resnet_np.models import ResNet
 from resnet_np.models.pretrained import load_weights
 from resnet_np.optim import SGD, Adam
 from resnet_np.training.checkpoint import (
+    FIGURES,
     load_checkpoint,
     restore_model,
     restore_run,
@@ -77,7 +78,8 @@ def saved(tmp_path):
     optimizer.step()
     record = {
         "classes": list("abcde"), "contract": PLAIN.to_record(), "image_size": 32, "epoch": 1,
-        "arguments": Options().to_record(), "images": {"train": 2}, "history": [],
+        "arguments": Options().to_record(), "images": {"train": 2},
+        "history": [dict.fromkeys(FIGURES, 1.0)],
     }  # fmt: skip
     path = tmp_path / "checkpoint.npz"
     save_checkpoint(path, model, optimizer, np.random.default_rng(5), record)
@@ -98,7 +100,7 @@ def test_everything_comes_back(saved):
     assert order.random() == np.random.default_rng(5).random()
 
 
-def test_another_optimiser_cannot_go_on(saved):
+def test_another_optimizer_cannot_go_on(saved):
     path, model, _ = saved
     checkpoint = load_checkpoint(path, to_go_on=True)
     with pytest.raises(UserError, match="was trained with SGD, not Adam"):
@@ -126,5 +128,49 @@ def test_damaged_and_foreign_checkpoints_are_refused(saved, tmp_path, change, me
     save_npz(tmp_path / "odd.npz", arrays, record)
     with pytest.raises(UserError, match=r"odd\.npz: ") as refusal:
         restore_model(load_checkpoint(tmp_path / "odd.npz"))
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(epoch="x"), "epoch is 'x', its history has 1"),
+        (lambda r: r.update(epoch=7), "epoch is 7"),
+        (lambda r: r.update(history=None), "record is damaged"),
+        (lambda r: r.update(history=[3]), "record is damaged"),
+        (lambda r: r["history"][0].pop("seconds"), "'seconds'"),
+        (lambda r: r["history"][0].update(train_loss="low"), "'low' stands where a number"),
+        (lambda r: r.update(optimizer="lion"), "optimizer is 'lion'"),
+        (lambda r: r["optimizer"].update(name="lion"), "was trained with lion, not Adam"),
+        (lambda r: r["optimizer"].update(groups=[{"lr": "x"}]), "'x' stands where a number"),
+        (lambda r: r["optimizer"].update(groups=3), "record is damaged"),
+        (lambda r: r["optimizer"].update(numbers={"999.step": 3}), "cannot go on from it"),
+        (lambda r: r.update(random=None), "random is None"),
+        (lambda r: r["random"].update(order={"bit_generator": "dice"}), "cannot go on from it"),
+        (lambda r: r.update(images=None), "images is None"),
+        (lambda r: r.update(arguments=[]), "record is damaged"),
+        (lambda r: r["arguments"].update(wings=2), "wings"),
+        (lambda r: r["arguments"].update(optimizer="lion"), "'lion', not one of sgd, rmsprop"),
+        (lambda r: r["arguments"].update(unfreeze="all"), "unfreeze is 'all'"),
+        (lambda r: r["arguments"].update(batch_size="32"), "batch_size cannot be '32'"),
+        (lambda r: r["arguments"].update(batch_size=0), "batch_size must be 1 or more"),
+        (lambda r: r["arguments"].update(seed=-1), "seed and learning rates must be 0 or more"),
+        (lambda r: r["arguments"].update(lr=float("nan")), "seed and learning rates must be"),
+        (lambda r: r["arguments"].update(head=3), "record is damaged"),
+        (lambda r: r["arguments"].update(data=["a"]), "data cannot be ['a']"),
+        (lambda r: r.update(image_size=8), "images of 8 pixels"),
+    ],
+)
+def test_a_damaged_record_of_a_run_is_refused(saved, tmp_path, change, message):
+    arrays, record = read_npz(saved[0])
+    record["optimizer"]["name"] = "Adam"
+    change(record)
+    save_npz(tmp_path / "odd.npz", arrays, record)
+    with pytest.raises(UserError, match=r"odd\.npz: ") as refusal:
+        checkpoint = load_checkpoint(tmp_path / "odd.npz", to_go_on=True)
+        model = restore_model(checkpoint)
+        optimizer = Options.from_record(checkpoint.record["arguments"]).make_optimizer(model)
+        restore_run(checkpoint, model, optimizer, np.random.default_rng(0))
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -51,6 +51,9 @@ def test_a_run_gets_a_new_numbered_folder_and_shows_its_figures(finished, photos
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoint.npz", "confusion.png", "curves.png", "history.json",
     ]  # fmt: skip
+    assert "2 left out, the head is replaced: fc.weight, fc.bias\n" in output
+    assert "2 not filled, the head is new and keeps its first values: fc.weight, fc.bias" in output
+    assert "checkpoint.npz, confusion.png, curves.png, history.json\n" in output
     for word in ("frozen features", "epoch   8", "train", "validation", "test", "macro F1"):
         assert word in output
     arguments = ["--data", photos, "--weights", weights, "--epochs", 1]
@@ -61,11 +64,11 @@ def test_a_run_gets_a_new_numbered_folder_and_shows_its_figures(finished, photos
 def test_the_last_line_is_a_command_that_runs(finished):
     folder, output = finished
     last = output.splitlines()[-1]
-    assert last.startswith("next: python -m resnet_np.predict ")
-    words = shlex.split(last.removeprefix("next: "))
-    result = subprocess.run(
-        [sys.executable, *words[1:]], cwd=folder.parents[1], capture_output=True, text=True
-    )
+    assert last.startswith("next: ")
+    line = last.removeprefix("next: ")
+    words = shlex.split(line)
+    assert words[1:3] == ["-m", "resnet_np.predict"]
+    result = subprocess.run(line, shell=True, cwd=folder.parents[1], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[0] == words[-1]
@@ -98,9 +101,9 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
     checkpoint, image = folder / "checkpoint.npz", photos / "red" / "00.png"
     text = tmp_path / "text.jpg"
     text.write_text("no image")
-    bare = tmp_path / "bare.npz"
+    bare = tmp_path / "ba re.npz"
     arrays, record = read_npz(weights)
-    save_npz(bare, arrays)
+    save_npz(bare, torchvision_layout(arrays))
     other = tmp_path / "other.npz"
     record["model"]["depth"] = 34
     save_npz(other, arrays, record)
@@ -112,12 +115,20 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
         ([tmp_path / "none.npz", image], ["none.npz: cannot be read: No such file"]),
         ([text, image], ["text.jpg: not an .npz file"]),
         ([cut, image], ["cut.npz"]),
-        ([bare, image], ["bare.npz: bare weights, not a checkpoint"]),
+        ([bare, image], ["ba re.npz: bare weights, not a checkpoint", "re.npz' --model resnet18`"]),
+        ([checkpoint, photos], [f"{photos}: a folder, not an image", f"--similar {photos}"]),
         ([other, image], ["other.npz", "layer1.2.conv1.weight is missing"]),
         ([checkpoint], ["IMAGE"]),
         ([checkpoint, image, "--similar", tmp_path / "none"], ["none: no readable folder"]),
     ]:
         assert_refused(call("predict", *arguments, cwd=tmp_path), *parts)
+
+
+def torchvision_layout(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix("model/"): a.transpose(3, 2, 0, 1) if a.ndim == 4 else a.T
+        for name, a in arrays.items()
+    }
 
 
 def folder_of(root: Path, **classes: int) -> Path:
@@ -143,8 +154,13 @@ def test_finetune_refuses(weights, photos, tmp_path):
         (["--data", photos, "--out", a_file], ["--out", "is a file, not a folder"]),
         (["--data", photos, "--out", a_file / "sub"], ["--out", "file/sub: Not a directory"]),
         (["--data", photos, "--model", "resnet50"], ["small.npz", "ResNet-18", "resnet50"]),
-        (["--image-size", "16"], ["at least 32"]),
-        (["--head", "8,0"], ["--head", "must be 1 or more"]),
+        (["--image-size", "16"], ["--image-size: must be a whole number of 32 or more"]),
+        (["--head", "8,0"], ["--head", "must be a whole number of 1 or more, not '0'"]),
+        (["--recalibrate"], ["--recalibrate: belongs to batch norms that are trained"]),
+        (
+            ["--data", photos, "--unfreeze", "layer4", "--recalibrate", "--batch-size", "1"],
+            ["one value per channel"],
+        ),
         (["--dropout", "1"], ["--dropout", "below 1"]),
         (["--unfreeze", "layer9"], ["--unfreeze", "layer4"]),
         (["--resume", weights], ["small.npz: cannot go on training"]),
@@ -155,6 +171,9 @@ def test_finetune_refuses(weights, photos, tmp_path):
         assert not (tmp_path / "runs").exists(), arguments
     result = call("finetune", "--model", "resnet18", "--data", photos, cwd=tmp_path)
     assert_refused(result, "--model resnet18 needs --weights FILE")
+    scratch = ["--model", "resnet18", "--unfreeze", "stem", "--recalibrate"]
+    result = call("finetune", *scratch, "--data", photos, cwd=tmp_path)
+    assert_refused(result, "--recalibrate: belongs to weights that were trained before")
     result = call("finetune", "--weights", tmp_path / "none", cwd=tmp_path)
     assert_refused(result, "none: cannot be read")
 
@@ -163,10 +182,7 @@ def test_weights_that_cannot_tell_the_variant_need_the_model_named(tmp_path, pho
     from resnet_np.models import ResNet
 
     state = ResNet(50, width=1 / 16, num_classes=2).state_dict()
-    torch_layout = {
-        name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a.T for name, a in state.items()
-    }
-    np.savez(tmp_path / "w.npz", **torch_layout)
+    np.savez(tmp_path / "w.npz", **torchvision_layout(state))
     model = ["--weights", tmp_path / "w.npz", "--data", photos, "--image-size", 32, "--epochs", 1]
     refused = call("finetune", *model, cwd=tmp_path)
     assert_refused(refused, "w.npz: cannot tell", "--model resnet50 ", "--model resnet50-v1")

@@ -3,8 +3,12 @@
 import errno
 import json
 import os
+import shutil
 import signal
+import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +17,12 @@ from rich.console import Console
 
 from resnet_np.data.digits import load_digits_images
 from resnet_np.errors import UserError
-from resnet_np.training import finetuning, setup
+from resnet_np.training import finetuning, recalibrate, results, setup
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
 from resnet_np.training.finetuning import finetune, resumed_options
 from resnet_np.training.options import Options
 from resnet_np.training.predictor import Predictor
-from resnet_np.weights import read_npz, save_npz
+from resnet_np.weights import read, read_npz, save_npz
 
 QUIET = Console(quiet=True)
 
@@ -55,7 +59,8 @@ def differing(a, b) -> set[str]:
 
 @pytest.mark.parametrize("unfreeze", ["fc", "layer4"])
 def test_training_with_and_without_the_cache_gives_the_same_parameters(run, unfreeze):
-    options = {"unfreeze": unfreeze, "recalibrate": True, "dropout": 0.2, "head": (8,)}
+    recalibrate = unfreeze == "layer4"
+    options = {"unfreeze": unfreeze, "recalibrate": recalibrate, "dropout": 0.2, "head": (8,)}
     assert same(run("cached", **options), run("uncached", **options, cache=False))
 
 
@@ -104,6 +109,9 @@ def test_a_run_learns_and_leaves_its_files(full_run, tmp_path):
     record = json.loads((folder / "history.json").read_text())
     assert record["figures"]["test"]["accuracy"] >= 0.8
     assert record["history"] == checkpoint.record["history"]
+    assert set(record["weights"]["missing"]) == {"fc.weight", "fc.bias"}
+    assert set(record["weights"]["left_out"]) == {"fc.weight", "fc.bias"}
+    assert set(record["weights"]["used"]) == checkpoint.model.keys() - {"fc.weight", "fc.bias"}
     assert [entry["epoch"] for entry in record["history"]] == list(range(1, 16))
     assert checkpoint.classes == ("blue", "green", "red")
     for name in ("confusion.png", "curves.png"):
@@ -138,6 +146,42 @@ def test_folded_statistics_are_not_trained_blindly(run, weights, tmp_path):
     assert not (tmp_path / "refused").exists()
     run("repaired", weights=odd, unfreeze="layer4", recalibrate=True)
     run("frozen", weights=odd)  # with fixed statistics there is nothing to refuse
+
+
+def test_statistics_that_were_folded_away_are_refused_however_well_they_fit(
+    run, weights, tmp_path, monkeypatch
+):
+    arrays, record = read_npz(weights)
+    for name, array in arrays.items():
+        if "layer4" in name and "running" in name:
+            array[...] = name.endswith("running_var")
+    save_npz(tmp_path / "folded.npz", arrays, record)
+    monkeypatch.setattr(recalibrate, "disagreement", lambda *args: {})
+    with pytest.raises(UserError, match=r"layer4: the statistics of 5 .* --recalibrate") as refusal:
+        run("a", weights=str(tmp_path / "folded.npz"), unfreeze="layer4")
+    assert "\n" not in str(refusal.value)
+    run("b", weights=str(tmp_path / "folded.npz"), unfreeze="layer4", recalibrate=True)
+
+
+def test_a_checkpoint_is_built_again_as_it_was(weights, tmp_path):
+    arrays, record = read_npz(weights)
+    record["model"] |= {"pooling": "max", "bn_momentum": 0.25}
+    save_npz(tmp_path / "odd.npz", arrays, record)
+    options = Options(weights=str(tmp_path / "odd.npz"), head=(6,), seed=3)
+    model, _ = setup.build_model(setup.find_source(options), 4, options)
+    expected = record["model"] | {"num_classes": 4, "head": [6], "seed": 3}
+    assert model.config == expected
+    record["model"]["wings"] = 2
+    save_npz(tmp_path / "odd.npz", arrays, record)
+    with pytest.raises(UserError, match=r"odd\.npz: cannot build its network: .* 'wings'"):
+        setup.build_model(setup.find_source(options), 4, options)
+
+
+@pytest.mark.parametrize(("source", "momentum"), [("keras", 0.01), ("torchvision", 0.1)])
+def test_the_momentum_is_that_of_the_framework(weights, monkeypatch, source, momentum):
+    file = replace(read(weights), source=source, record=None)
+    monkeypatch.setattr(setup.weights, "read", lambda path: file)
+    assert setup.find_source(Options(weights="x")).config["bn_momentum"] == momentum
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(run):
@@ -186,3 +230,61 @@ def test_resuming_refuses_other_options_and_other_images(run, photos, tmp_path):
     options = resumed_options(checkpoint, {"epochs": 3, "data": str(tmp_path / "fewer")})
     with pytest.raises(UserError, match=r"was trained on .* of 3 classes, but the folder has .* 2"):
         finetune(options, checkpoint, QUIET)
+
+
+def test_resuming_refuses_as_many_images_of_other_names(run, photos, tmp_path):
+    checkpoint = run("a")
+    shutil.copytree(photos, tmp_path / "moved")
+    options = resumed_options(checkpoint, {"epochs": 3, "data": str(tmp_path / "moved")})
+    finetune(options, checkpoint, QUIET)
+    for path in (tmp_path / "moved" / "red").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    with pytest.raises(UserError, match=r"checkpoint\.npz: was trained on other images, as many"):
+        finetune(options, checkpoint, QUIET)
+
+
+def test_a_checkpoint_of_format_1_goes_on(run, tmp_path, monkeypatch):
+    golden = Path(__file__).parents[1] / "golden"
+    monkeypatch.syspath_prepend(str(golden))
+    from make_checkpoint import ramps
+
+    for name, ramp in zip(("across", "down"), ramps(), strict=True):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(ramp // (i + 1)).save(tmp_path / "images" / name / f"{i}.png")
+    old = load_checkpoint(golden / "checkpoint_format1.npz", to_go_on=True)
+    assert "fingerprints" not in old.record
+    given = {"epochs": 4, "data": str(tmp_path / "images"), "out": str(tmp_path / "out")}
+    finetune(resumed_options(old, given), old, QUIET)
+    record = load_checkpoint(tmp_path / "out" / "checkpoint.npz", to_go_on=True).record
+    assert record["history"][:3] == old.record["history"]
+    assert (record["format"], record["epoch"]) == (1, 4)
+    sys.modules.pop("make_checkpoint")
+
+
+def test_another_runs_checkpoint_is_not_written_over(run, tmp_path):
+    first = run("a")
+    written = (tmp_path / "a" / "checkpoint.npz").read_bytes()
+    with pytest.raises(UserError, match=r"--out .*a: holds the checkpoint of another run; name"):
+        run("a")
+    other = run("b")
+    given = {"epochs": 3, "out": str(tmp_path / "a")}
+    with pytest.raises(UserError, match="holds the checkpoint of another run"):
+        finetune(resumed_options(other, given), other, QUIET)
+    assert (tmp_path / "a" / "checkpoint.npz").read_bytes() == written
+    finetune(resumed_options(first, given), first, QUIET)
+    assert load_checkpoint(tmp_path / "a" / "checkpoint.npz").record["epoch"] == 3
+
+
+def test_the_interpreter_is_named_as_it_can_be_typed(tmp_path, monkeypatch):
+    for folder in (".venv", "other"):
+        (tmp_path / folder).mkdir()
+        for name in ("python", "python3"):
+            (tmp_path / folder / name).symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "python3"))
+    for path, expected in ((".venv", "python"), ("other", ".venv/python3"), ("", ".venv/python3")):
+        monkeypatch.setenv("PATH", str(tmp_path / path) if path else "")
+        assert results._python() == expected
+    monkeypatch.chdir(tmp_path / "other")
+    assert results._python() == str(tmp_path / ".venv" / "python3")

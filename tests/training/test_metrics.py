@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_np.training.metrics import confusion_matrix, judge, mean_cross_entropy, softmax
+from resnet_np.training.metrics import confusion_matrix, judge, mean_cross_entropy
 
 
 def test_figures_by_hand():
@@ -23,4 +23,3 @@ def test_figures_by_hand():
 def test_large_logits_do_not_overflow():
     logits = np.array([[1000.0, 0.0], [-1000.0, 0.0]])
     assert mean_cross_entropy(logits, np.array([0, 0])) == pytest.approx(500.0)
-    assert softmax(logits).tolist() == [[1.0, 0.0], [0.0, 1.0]]

@@ -39,5 +39,5 @@ def test_every_optimizer_has_a_rate():
 
 
 def test_the_record_brings_the_options_back():
-    options = Options(head=(8, 4), data="photos", lr=0.1, cache=False)
+    options = Options(head=(8, 4), data="photos", lr=0.1, dropout=0, cache=False)
     assert Options.from_record(options.to_record()) == options

@@ -35,6 +35,12 @@ def test_confusion(tmp_path, k):
     assert diagonal_is_dark
 
 
+def test_classes_of_any_name(tmp_path):
+    classes = ("$^^$", "\udcff\udcfe", "\u72ac", "a_b\\frac{", "x" * 40, "line\nbreak")
+    plot_confusion(np.eye(6, dtype=int), classes, "test images", tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"curves\.png: cannot be written: No such file"):
         plot_curves(HISTORY, tmp_path / "nowhere" / "curves.png")
