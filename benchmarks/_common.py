@@ -20,9 +20,10 @@ from resnet_np.errors import UserError
 
 Call = Callable[[], Any]
 
-# After its last job a thread pool spins for some milliseconds, in case another one comes at once.
-# The next engine waits until the last one's threads sleep, so that neither pays for the other.
-REST_SECONDS = 0.03
+# After its last job a thread pool spins for a while, in case another one comes at once. The next
+# engine waits until the last one's threads sleep, so that neither pays for the other: on 2 cores
+# PyTorch's convolutions took two to four times as long for 0.2 seconds after one of ours.
+REST_SECONDS = 0.4
 # A call that is shorter than this is repeated until it is not, and the time divided.
 SHORTEST_MEASUREMENT = 0.01
 
@@ -65,21 +66,24 @@ def engine_names(args: argparse.Namespace) -> list[str]:
 
 
 def interleaved_times(
-    calls: dict[str, tuple[Call, Call]], repetitions: int
-) -> dict[str, list[float]]:
+    calls: dict[tuple[str, str], tuple[Call, Call]], repetitions: int
+) -> dict[tuple[str, str], list[float]]:
     """Seconds of one run of each call, from several rounds in each of which all take their turn.
 
-    A call comes with the function that waits until its device is done. Machines drift: only times
-    from the same rounds can be compared. Each turn begins with a run that is not counted, which
-    wakes the thread pool and fills the caches.
+    A call is known by its engine and its name, and comes with the function that waits until its
+    device is done. Machines drift: only times from the same rounds can be compared. Each turn
+    begins with a run that is not counted, which wakes the thread pool and fills the caches.
     """
-    counts = {name: _runs_needed(*call) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    counts = {key: _runs_needed(*call) for key, call in calls.items()}
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    working = ""
     for _ in range(repetitions):
-        for name, (call, wait) in calls.items():
-            time.sleep(REST_SECONDS)
+        for key, (call, wait) in calls.items():
+            if key[0] != working:
+                time.sleep(REST_SECONDS)
+                working = key[0]
             _seconds(call, wait, 1)
-            times[name].append(_seconds(call, wait, counts[name]) / counts[name])
+            times[key].append(_seconds(call, wait, counts[key]) / counts[key])
     return times
 
 

@@ -60,19 +60,19 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each pass: milliseconds, GFLOP/s and share of each engine."""
     ours, size = ResNetNp(device), GEMM_SIZE[device]
-    calls = {"gemm": (ours.gemm(size), ours.wait)}
+    calls = {("resnet_np", "gemm"): (ours.gemm(size), ours.wait)}
     for name in names:
         engine = ENGINES[name](device)
         for which, call in engine.convolution(conv, batch).items():
-            calls[f"{name}: {which}"] = call, engine.wait
+            calls[name, which] = call, engine.wait
     times = interleaved_times(calls, repetitions)
-    peak = 2e-9 * size**3 / median(times["gemm"])
+    peak = 2e-9 * size**3 / median(times["resnet_np", "gemm"])
     rows: list[dict[str, Any]] = []
     for which in PASSES:
         row = {"batch": batch, "convolution": str(conv), "pass": which}
         row |= {"gflop": conv.gflop(batch), "gemm_gflops": peak}
         for name in names:
-            row[name] = {"ms": 1e3 * median(times[f"{name}: {which}"])}
+            row[name] = {"ms": 1e3 * median(times[name, which])}
         rows.append(with_rates(row, names))
     return rows
 
