@@ -62,7 +62,7 @@ def find_source(options: Options) -> Source:
         "bn_momentum": KERAS_MOMENTUM if file.source == "keras" else 0.1,
     }
     # What one of our checkpoints was built with is known, down to what no tensor shows.
-    config |= {k: v for k, v in record.get("model", {}).items() if k not in OF_THE_HEAD}
+    config |= {k: v for k, v in dict(record.get("model", {})).items() if k not in OF_THE_HEAD}
     size = options.image_size or record.get("image_size") or file.contract.crop
     return Source(file, config, file.contract, size)
 
