@@ -73,8 +73,9 @@ def check_gradients(
     Parameters
     ----------
     f : a function of tensors that returns a tensor; or a module, whose parameters are then checked,
-        too (on a float64 copy, batch norms and biases randomised; the module is not touched)
-        Random numbers must be the same in each call: `lambda x: dropout(x, 0.5, default_rng(0))`
+        too (on a float64 copy, batch norms and biases randomised; the module is not touched).
+        Random numbers must be the same in each call: `lambda x: dropout(x, 0.5, default_rng(0))`;
+        a module with dropout is checked in evaluation mode.
     inputs : arrays. Floating-point ones are checked, in float64; others are passed as they are
     only : names of inputs ("input 0") and parameters to check; all by default
     eps, rtol, atol : step and tolerances: |a - b| <= atol + rtol * max(|a|, |b|) + the rounding
@@ -91,6 +92,8 @@ def check_gradients(
         naming the input, the element and both values. Near a kink (a ReLU at 0, two equal numbers
         in a max pool) the step is made smaller, then the point is moved; a wrong gradient at a
         smooth point is reported at once.
+    TypeError, ValueError
+        if f returns no Tensor, or if there is nothing to check
     """
     rng = np.random.default_rng(seed)
     inputs = [x.data if isinstance(x, Tensor) else x for x in inputs]

@@ -34,6 +34,7 @@ class Module:
     hook : a function that is shown the input and the output of each call: to look inside a network
     """
 
+    # First values, which belong to the class: a subclass has no `super().__init__()` to forget.
     training = True
     frozen = False
     hook: Callable[[Tensor, Tensor], None] | None = None
