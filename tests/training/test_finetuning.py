@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_nothing_behind(run, tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
-def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch):
+def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch, request):
     one_epoch = finetuning._one_epoch
 
     def interrupted_in_the_third(run, epoch, show):
@@ -210,6 +210,9 @@ def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(finetuning, "SAVE_EVERY", -1.0)
     monkeypatch.setattr(finetuning, "_one_epoch", interrupted_in_the_third)
+    # A shell starts what it runs in the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt, match=r"--resume .*a/checkpoint\.npz .* epoch 2"):
         run("a", epochs=5)
     assert os.listdir(tmp_path / "a") == ["checkpoint.npz"]
