@@ -3,15 +3,18 @@
     read                a weight file -> WeightFile: torchvision's names, our layout, and the facts
                         that have to be known to use them
     save_npz, read_npz  named arrays and a JSON record, as checkpoints keep them
+    read_torch          any tensors in a PyTorch file, under their own names
     Contract            the input that a set of weights expects
 
-Reading order: contract.py, npz.py, names.py, file.py, tensors.py, keras.py, reading.py.
+Reading order: contract.py, npz.py, names.py, file.py, tensors.py, keras.py, reading.py; PyTorch's
+files: torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
 """
 
 from resnet_np.weights.contract import KERAS_CAFFE, PLAIN, TORCHVISION, Contract
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.npz import read_npz, save_npz
 from resnet_np.weights.reading import read
+from resnet_np.weights.torch_file import read_torch
 
 __all__ = [
     "KERAS_CAFFE",
@@ -21,5 +24,6 @@ __all__ = [
     "WeightFile",
     "read",
     "read_npz",
+    "read_torch",
     "save_npz",
 ]

@@ -14,7 +14,8 @@ class WeightFile:
     """Named arrays, and what has to be known to use them.
 
     path: where they were read from.
-    format: "npz", "safetensors", "keras-h5", "keras-weights-h5" or "checkpoint".
+    format: "npz", "safetensors", "pytorch-zip", "pytorch-legacy", "pytorch-tar", "keras-h5",
+        "keras-weights-h5" or "checkpoint".
     source: whose names and layout the file has: "torchvision", "keras" or "resnet_np".
     arrays: torchvision's names; convolutions [R, S, C, K], linear layers [C, K].
     left_out: tensors of the file that are in none of the arrays, each with the reason.

@@ -7,6 +7,7 @@ JSON object as bytes, for all that is no array (class names, the input contract,
 import io
 import json
 import os
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -20,10 +21,7 @@ from resnet_np.weights.atomic import atomic_file
 
 FORMAT = 1
 RECORD = "__record__"
-PYTORCH = (
-    "a PyTorch file (a pickle), not read by this version; with torch: "
-    "safetensors.torch.save_file(state_dict, 'x.safetensors')"
-)
+PYTORCH = "a PyTorch file where an .npz is due"
 
 Arrays = dict[str, np.ndarray]
 
@@ -74,7 +72,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | Non
             arrays, problems = _read_zip(archive)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error, ValueError) as error:
         raise UserError(f"{path}: not an .npz file, or one cut short ({error})") from error
     if problems:
         raise UserError(f"{path}: {some(problems, '; ')}", problems)

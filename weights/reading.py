@@ -9,24 +9,24 @@ import numpy as np
 from resnet_np.errors import UserError, some
 from resnet_np.weights import keras, names, tensors
 from resnet_np.weights.file import Found, WeightFile
-from resnet_np.weights.npz import PYTORCH
 
 # How a file begins says what it is, its name does not: (offset, bytes there, reader).
 READERS: tuple[tuple[int, bytes, Callable[[str], Found]], ...] = (
-    (0, b"PK\x03\x04", tensors.from_npz),
+    (0, b"PK\x03\x04", tensors.from_zip),
     (0, b"\x89HDF\r\n\x1a\n", keras.from_hdf5),
     (8, b"{", tensors.from_safetensors),
+    # PyTorch's before the zip: bare pickles of protocol 2 to 5, and before these a tar.
+    *((0, bytes([0x80, protocol]), tensors.from_torch) for protocol in range(2, 6)),
+    (257, b"ustar", tensors.from_torch),
 )
-# PyTorch's formats before the zip: bare pickles of protocol 2 to 5, and before these a tar.
-PICKLES = ((0, b"\x80\x02"), (0, b"\x80\x03"), (0, b"\x80\x04"), (0, b"\x80\x05"), (257, b"ustar"))
 
 
 def read(path: str | os.PathLike[str]) -> WeightFile:
     """Read ResNet weights: torchvision's names, our layout, whatever the format.
 
-    Known are `.npz` and `.safetensors` with torchvision's names, Keras' legacy `.h5` and
-    `.weights.h5`, and our own checkpoints. Tensors keep the precision of the file; 16-bit ones are
-    widened to float32.
+    Known are `.npz`, `.safetensors` and PyTorch's files with torchvision's names, Keras' legacy
+    `.h5` and `.weights.h5`, and our own checkpoints. Tensors keep the precision of the file; 16-bit
+    ones are widened to float32.
 
     Raises UserError, naming the file, if it is none of these or anything in it is wrong: cut
     short, unknown or doubled or missing names, wrong ranks, values that are not finite. All that is
@@ -65,11 +65,10 @@ def _reader(path: str) -> Callable[[str], Found]:
     for offset, signature, reader in READERS:
         if head[offset : offset + len(signature)] == signature:
             return reader
-    if any(head[offset : offset + len(sign)] == sign for offset, sign in PICKLES):
-        raise UserError(f"{path}: {PYTORCH}")
     raise UserError(
-        f"{path}: {'not a known weight format' if head else 'an empty file'}; known are .npz and"
-        " .safetensors with torchvision's names, Keras' .h5 and .weights.h5, and own checkpoints"
+        f"{path}: {'not a known weight format' if head else 'an empty file'}; known are .npz,"
+        " .safetensors and .pth with torchvision's names, Keras' .h5 and .weights.h5, and own"
+        " checkpoints"
     )
 
 

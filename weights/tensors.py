@@ -1,23 +1,32 @@
-"""Tensors under torchvision's names, in an `.npz` or a `.safetensors`; and our own checkpoints.
+"""Tensors under torchvision's names: `.npz`, `.safetensors`, PyTorch; and our own checkpoints.
 
 torchvision keeps convolutions as [K, C, R, S] and linear layers as [K, C]; they are
 transposed here, once, to our [R, S, C, K] and [C, K].
 """
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from resnet_np.errors import UserError
+from resnet_np.weights import names
 from resnet_np.weights.contract import PLAIN, TORCHVISION, Contract
 from resnet_np.weights.file import Found
 from resnet_np.weights.npz import read_npz
+from resnet_np.weights.torch_file import is_torch_zip, open_torch
 
 TORCHVISION_EPS = 1e-5
+WRAPPED_IN = r"module\.|model\.|backbone\."
 COUNTER = "counts training batches; running statistics here have a fixed momentum and need no count"
+
+
+def from_zip(path: str) -> Found:
+    """Read a zip: PyTorch's files are some since 1.6, an `.npz` is one."""
+    return from_torch(path) if is_torch_zip(path) else from_npz(path)
 
 
 def from_npz(path: str) -> Found:
@@ -50,6 +59,21 @@ def from_safetensors(path: str) -> Found:
     return found
 
 
+def from_torch(path: str) -> Found:
+    """Read a PyTorch file with torchvision's names, alone or in a training checkpoint."""
+    file = open_torch(path)
+    # Tensors of a file may share numbers, in our layout each has its own. Twice what the file holds
+    # is bfloat16, widened; more is a small file made to fill the memory.
+    apart = sum(array.nbytes for array in file.arrays.values())
+    if apart > 2 * file.held:
+        raise UserError(
+            f"{path}: its tensors overlap: it holds {file.held} bytes of numbers and makes {apart}"
+        )
+    found = _from_torchvision(f"pytorch-{file.layout}", file.arrays)
+    found.left_out |= file.left_out
+    return found
+
+
 def _repeated(path: str) -> list[tuple[str, int]]:
     """Names that stand more than once in the header, of which the library keeps one."""
     with open(path, "rb") as file:
@@ -60,17 +84,25 @@ def _repeated(path: str) -> list[tuple[str, int]]:
 
 def _from_torchvision(format: str, arrays: Mapping[str, np.ndarray]) -> Found:
     found = Found(format, "torchvision", TORCHVISION)
-    # Training on several GPUs puts `module.` in front of every name.
-    wrapped = all(name.startswith("module.") for name in arrays)
+    prefix = _find_prefix(arrays)
     for origin, array in arrays.items():
-        name = origin.removeprefix("module.") if wrapped else origin
+        name = origin.removeprefix(prefix)
         if name.endswith("num_batches_tracked"):
             found.left_out[origin] = COUNTER
+        elif not origin.startswith(prefix) and names.kind(name.rpartition(".")[0]) is None:
+            found.left_out[origin] = f"lies outside of the network under {prefix!r}"
         else:
             found.add(name, _to_our_layout(array), origin)
     # torchvision's convolutions have no bias: with one, the weights come from elsewhere.
     found.bn_eps = None if found.has_conv_bias() else TORCHVISION_EPS
     return found
+
+
+def _find_prefix(tensor_names: Iterable[str]) -> str:
+    """What stands in front of the network's names: `module.` from training on several GPUs, or
+    the name under which a larger model holds the network."""
+    stems = (re.fullmatch(rf"((?:{WRAPPED_IN})*)conv1\.weight", name) for name in tensor_names)
+    return min((stem[1] for stem in stems if stem), key=len, default="")
 
 
 def _to_our_layout(array: np.ndarray) -> np.ndarray:
