@@ -132,19 +132,19 @@ def _read_zip(stream: Stream) -> tuple[StateDict, Buffers]:
             )
         order = archive.read(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
         if order not in (b"little", b"big"):
-            raise ValueError(f"{root}byteorder is neither little nor big")
+            raise ValueError(f"{root + 'byteorder'!r} is neither little nor big")
         storages = _Storages()
         pickled = archive.read(f"{root}data.pkl")
         try:
             saved = load(Stream(BytesIO(pickled), len(pickled)), storages.persistent_load)
         except ValueError as error:
-            raise ValueError(f"{root}data.pkl: {error}") from error
+            raise ValueError(f"{root + 'data.pkl'!r}: {error}") from error
         state = find_state_dict(saved)
         buffers: Buffers = {}
         for key in _keys(state):
             name, storage = f"{root}data/{key}", storages.by_key[key]
             if name not in entries:
-                raise ValueError(f"{name} is missing")
+                raise ValueError(f"{name!r} is missing")
             buffers[key] = _read_storage(archive, entries[name], storage, order == b"big")
     return state, buffers
 
@@ -170,7 +170,7 @@ def _read_storage(
     dtype = _stored_type(storage.dtype)
     if info.file_size != storage.count * np.dtype(dtype).itemsize:
         raise ValueError(
-            f"{info.filename} has {info.file_size} bytes where {storage.count} numbers of"
+            f"{info.filename!r} has {info.file_size} bytes where {storage.count} numbers of"
             f" {storage.dtype} are due"
         )
     with archive.open(info) as entry:

@@ -12,7 +12,7 @@ Python's `pickletools` takes the bytes apart into instructions.
 
 import pickletools
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 class Stream:
     """A file up to byte `end`, which hands out no more than it holds, whatever is announced."""
 
-    def __init__(self, file: BinaryIO, end: int) -> None:
+    def __init__(self, file: IO[bytes], end: int) -> None:
         self.file = file
         self.end = end
 
@@ -90,7 +90,9 @@ def load(stream: Stream, persistent_load: Callable[[Any], Any] = no_persistent_i
     machine = _Machine(persistent_load)
     start = here = stream.tell()
     try:
-        for n, (instruction, argument, position) in enumerate(pickletools.genops(stream)):
+        # A stream has the three methods that genops needs of a file.
+        instructions = pickletools.genops(stream)  # type: ignore[arg-type]
+        for n, (instruction, argument, position) in enumerate(instructions):
             here = start if position is None else position
             if n >= MAX_INSTRUCTIONS or here - start > MAX_BYTES:
                 raise ValueError("the pickle is too long for a file of weights")

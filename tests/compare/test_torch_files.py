@@ -95,6 +95,7 @@ def test_a_whole_model_is_refused_with_advice(tmp_path: Path) -> None:
         read(tmp_path / "a.pth")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 def test_torchscript_is_refused(tmp_path: Path) -> None:
     buffer = tmp_path / "a.pt"
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(buffer))
