@@ -57,7 +57,10 @@ class Stream:
         return self.file.read(min(n, self.left(), MAX_BYTES))
 
     def readline(self) -> bytes:
-        return self.file.readline(min(self.left(), 1000))
+        line = self.file.readline(min(self.left(), 1000))
+        if b"\\" in line:  # names have none, and genops would warn of unknown ones
+            raise ValueError("a text with escapes does not occur in PyTorch's files")
+        return line
 
     def skip(self, n: int) -> None:
         if not 0 <= n <= self.left():

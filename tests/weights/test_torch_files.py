@@ -182,6 +182,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "bad call": (b"ctorch._utils\n_rebuild_tensor_v2\n)R", "a tensor is made of"),
     "call of a text": (text("x") + b")R", "calls what cannot be called"),
     "a long text": (b"X\xff\xff\xff\xffabc", "expected 4294967295 bytes"),
+    "escapes": (b"S'\\g'\n", "a text with escapes"),
     "memo": (b"Nr\xff\xff\xff\x7f", "it holds no tensors"),
     "no memo": (b"h\x07", "fetches a value that was not kept"),
     "stack": (b"0" * 9, "empty stack"),
