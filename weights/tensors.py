@@ -82,10 +82,12 @@ def _repeated(path: str) -> list[tuple[str, int]]:
     return [(name, n) for name, n in Counter(name for name, _ in pairs).items() if n > 1]
 
 
-def _from_torchvision(format: str, arrays: Mapping[str, np.ndarray]) -> Found:
+def _from_torchvision(format: str, arrays: dict[str, np.ndarray]) -> Found:
+    """Takes the arrays out of the dict one by one, so that they are not all there twice."""
     found = Found(format, "torchvision", TORCHVISION)
     prefix = _find_prefix(arrays)
-    for origin, array in arrays.items():
+    for origin in list(arrays):
+        array = arrays.pop(origin)
         name = origin.removeprefix(prefix)
         if name.endswith("num_batches_tracked"):
             found.left_out[origin] = COUNTER
