@@ -29,7 +29,6 @@ def plot_curves(history: list[dict[str, Any]], path: str | os.PathLike[str]) -> 
             values = [entry[f"{split}_{quantity}"] for entry in history]
             axes.plot(epochs, values, style, marker=".", label=split)
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(quantity)
         axes.grid(alpha=0.3)
