@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_ten_lines_print_what_the_readme_shows() -> None:
+def test_the_dozen_lines_print_what_the_readme_shows() -> None:
     readme = (ROOT / "README.md").read_text()
     program, shown = re.search(  # type: ignore[union-attr]
         r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", readme, re.DOTALL
