@@ -95,7 +95,8 @@ def _to_array(tensor: StoredTensor, buffers: Buffers, typed: Typed) -> np.ndarra
         raise ValueError(f"reaches to number {last} of a storage of {len(numbers)}")
     if count > len(numbers):
         raise ValueError(f"makes {count} numbers of a storage of {len(numbers)}")
-    strides = [step * numbers.itemsize for step in stride]
+    # Along an axis of one number nobody steps, so any step may be announced there.
+    strides = [step * numbers.itemsize * (n > 1) for n, step in zip(size, stride, strict=True)]
     return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], size, strides)
 
 

@@ -24,7 +24,8 @@ from resnet_np.errors import UserError
 from resnet_np.weights import read, read_torch
 from resnet_np.weights.torch_file import open_torch
 from resnet_np.weights.torch_pickle import Stream, load
-from resnet_np.weights.torch_stand_ins import Opaque
+from resnet_np.weights.torch_stand_ins import Opaque, Storage, StoredTensor
+from resnet_np.weights.torch_state import to_arrays
 
 FOLDER = Path(__file__).parents[1] / "golden" / "torch_files"
 HASHES = json.loads((FOLDER / "hashes.json").read_text())
@@ -69,6 +70,12 @@ def test_views_share_their_storage() -> None:
     np.testing.assert_array_equal(part, whole[1:3, ::2])
     np.testing.assert_array_equal(turned, whole.T)
     assert np.shares_memory(whole, part)
+
+
+def test_a_step_along_an_axis_of_one_number_is_never_taken() -> None:
+    tensor = StoredTensor(Storage("0", "float32", 2), 0, (2, 1), (1, 1 << 62))
+    array = to_arrays({"w": tensor}, {"0": np.array([3, 4], np.float32)})["w"]
+    assert array.tolist() == [[3], [4]]
 
 
 def test_training_checkpoint() -> None:
