@@ -7,9 +7,8 @@ import h5py
 import numpy as np
 import pytest
 from keras_values import values
-from tiny import our_layout, published_names, torchvision_arrays, write_legacy
+from tiny import message_of, our_layout, published_names, torchvision_arrays, write_legacy
 
-from resnet_np.errors import UserError
 from resnet_np.weights import KERAS_CAFFE, WeightFile, read
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -133,15 +132,6 @@ def broken(tmp_path: Path, name: str = "keras_legacy_top.h5") -> Path:
     path = tmp_path / "broken.h5"
     shutil.copy(GOLDEN / name, path)
     return path
-
-
-def message_of(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
 
 
 def test_no_layer_names(tmp_path: Path) -> None:

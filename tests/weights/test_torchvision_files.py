@@ -11,9 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tiny import our_layout, torchvision_arrays
+from tiny import message_of, our_layout, torchvision_arrays
 
-from resnet_np.errors import UserError
 from resnet_np.weights import TORCHVISION, read, save_npz
 from resnet_np.weights.names import BLOCKS
 
@@ -31,15 +30,6 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
 both = pytest.mark.parametrize(
     ("write", "format"), [(write_npz, "npz"), (write_safetensors, "safetensors")]
 )
-
-
-def message_of(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
 
 
 @both

@@ -1,14 +1,26 @@
 """Small networks as named arrays in torchvision's layout, and the HDF5 files of older Keras."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
-from resnet_np.weights import names
+from resnet_np.errors import UserError
+from resnet_np.weights import names, read
 
 NAMES = Path(__file__).parents[1] / "golden" / "resnet50_names.tsv"
+
+
+def message_of(path: Path, reader: Callable[[Path], object] = read) -> str:
+    """What a reader says of a file that it refuses: one line that begins with the file."""
+    with pytest.raises(UserError) as caught:
+        reader(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
 
 
 def published_names() -> Iterator[dict[str, str]]:
