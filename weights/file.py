@@ -15,8 +15,10 @@ class WeightFile:
 
     path: where they were read from.
     format: "npz", "safetensors", "pytorch-zip", "pytorch-legacy", "pytorch-tar", "keras-h5",
-        "keras-weights-h5" or "checkpoint".
-    source: whose names and layout the file has: "torchvision", "keras" or "resnet_np".
+        "keras-weights-h5", "keras-zip", "huggingface" (a folder) or "checkpoint".
+    source: whose names and layout the file has: "torchvision" (timm's are the same), "keras",
+        "huggingface" or "resnet_np".
+    published: the name in the registry of the published file that it is byte for byte, or None.
     arrays: torchvision's names; convolutions [R, S, C, K], linear layers [C, K].
     left_out: tensors of the file that are in none of the arrays, each with the reason.
     variant: "v1", "v1.5", or None if the file cannot tell (the tensors have the same shapes).
@@ -42,6 +44,7 @@ class WeightFile:
     depth: int | None
     conv_bias: bool
     folded_statistics: bool
+    published: str | None = None
 
 
 @dataclass

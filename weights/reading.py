@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from resnet_np.errors import UserError, some
-from resnet_np.weights import keras, names, tensors
+from resnet_np.weights import names
 from resnet_np.weights.file import Found, WeightFile
+from resnet_np.weights.formats import keras, tensors
 
 # How a file begins says what it is, its name does not: (offset, bytes there, reader).
 READERS: tuple[tuple[int, bytes, Callable[[str], Found]], ...] = (

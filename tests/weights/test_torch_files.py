@@ -22,10 +22,10 @@ from tiny import message_of, our_layout, torchvision_arrays
 
 from resnet_np.errors import UserError
 from resnet_np.weights import read, read_torch
-from resnet_np.weights.torch_file import open_torch
-from resnet_np.weights.torch_pickle import Stream, load
-from resnet_np.weights.torch_stand_ins import Opaque, Storage, StoredTensor
-from resnet_np.weights.torch_state import to_arrays
+from resnet_np.weights.formats.torch_file import open_torch
+from resnet_np.weights.formats.torch_pickle import Stream, load
+from resnet_np.weights.formats.torch_stand_ins import Opaque, Storage, StoredTensor
+from resnet_np.weights.formats.torch_state import to_arrays
 
 FOLDER = Path(__file__).parents[1] / "golden" / "torch_files"
 HASHES = json.loads((FOLDER / "hashes.json").read_text())

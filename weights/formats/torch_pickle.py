@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from resnet_np.weights.torch_stand_ins import GLOBALS, Maker, Opaque, StoredTensor
+from resnet_np.weights.formats.torch_stand_ins import GLOBALS, Maker, Opaque, StoredTensor
 
 MAX_BYTES = 1 << 24
 MAX_INSTRUCTIONS = 400_000

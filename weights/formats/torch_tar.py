@@ -12,9 +12,9 @@
 
 from typing import Any
 
-from resnet_np.weights.torch_pickle import Stream, load
-from resnet_np.weights.torch_stand_ins import Storage, StorageType, StoredTensor
-from resnet_np.weights.torch_state import MAX_RANK, Buffers, StateDict, find_state_dict
+from resnet_np.weights.formats.torch_pickle import Stream, load
+from resnet_np.weights.formats.torch_stand_ins import Storage, StorageType, StoredTensor
+from resnet_np.weights.formats.torch_state import MAX_RANK, Buffers, StateDict, find_state_dict
 
 BLOCK, RECORD = 512, 10240
 MAX_COUNT = 100_000

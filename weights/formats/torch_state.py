@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_np.weights.torch_stand_ins import StoredTensor
+from resnet_np.weights.formats.torch_stand_ins import StoredTensor
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Where training scripts put the weights among the things they save."""

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from resnet_np.errors import UserError
-from resnet_np.weights import torch_tar
-from resnet_np.weights.torch_pickle import Stream, load
-from resnet_np.weights.torch_stand_ins import Storage, StorageType
-from resnet_np.weights.torch_state import Buffers, StateDict, find_state_dict, to_arrays
+from resnet_np.weights.formats import torch_tar
+from resnet_np.weights.formats.torch_pickle import Stream, load
+from resnet_np.weights.formats.torch_stand_ins import Storage, StorageType
+from resnet_np.weights.formats.torch_state import Buffers, StateDict, find_state_dict, to_arrays
 
 MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from resnet_np.errors import UserError
-from resnet_np.weights import names
+from resnet_np.weights import facts, layout, names
 from resnet_np.weights.contract import PLAIN, TORCHVISION, Contract
 from resnet_np.weights.file import Found
-from resnet_np.weights.npz import read_npz
-from resnet_np.weights.torch_file import is_torch_zip, open_torch
+from resnet_np.weights.formats.npz import read_npz
+from resnet_np.weights.formats.torch_file import is_torch_zip, open_torch
 
 TORCHVISION_EPS = 1e-5
 WRAPPED_IN = r"module\.|model\.|backbone\."
@@ -94,7 +94,7 @@ def _from_torchvision(format: str, arrays: dict[str, np.ndarray]) -> Found:
         elif not origin.startswith(prefix) and names.kind(name.rpartition(".")[0]) is None:
             found.left_out[origin] = f"lies outside of the network under {prefix!r}"
         else:
-            found.add(name, _to_our_layout(array), origin)
+            found.add(name, layout.from_torch(array), origin)
     # torchvision's convolutions have no bias: with one, the weights come from elsewhere.
     found.bn_eps = None if found.has_conv_bias() else TORCHVISION_EPS
     return found
@@ -107,24 +107,17 @@ def _find_prefix(tensor_names: Iterable[str]) -> str:
     return min((stem[1] for stem in stems if stem), key=len, default="")
 
 
-def _to_our_layout(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 4:
-        array = array.transpose(2, 3, 1, 0)  # [K, C, R, S] -> [R, S, C, K]
-    elif array.ndim == 2:
-        array = array.T  # [K, C] -> [C, K]
-    return np.ascontiguousarray(array) if array.ndim else array
-
-
 def _from_checkpoint(path: str, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> Found:
     """Our own checkpoint: the model's arrays lie under `model/`, in our layout already."""
     try:
         contract = Contract.from_record(record["contract"]) if "contract" in record else PLAIN
         config = dict(record.get("model", {}))
-        classes = tuple(record["classes"]) if "classes" in record else None
+        found = Found("checkpoint", "resnet_np", contract, record=record)
+        found.classes = facts.check_classes(record.get("classes"))
+        found.variant = facts.check_variant(config.get("variant"))
+        found.bn_eps = facts.check_eps(config.get("bn_eps"))
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: its record is damaged ({error})") from error
-    found = Found("checkpoint", "resnet_np", contract, classes=classes, record=record)
-    found.variant, found.bn_eps = config.get("variant"), config.get("bn_eps")
     for origin, array in arrays.items():
         if origin.startswith("model/"):
             found.add(origin.removeprefix("model/"), array, origin)

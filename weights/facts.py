@@ -1,0 +1,70 @@
+"""What the tensors of a network do not show, as the text that goes along with them in a file.
+
+Each format has a place where other programs ignore a text: an entry of its own in a zip, the
+metadata of a .safetensors file, an attribute in HDF5, a property of an ONNX model. The files that
+are written here carry this there, under the name KEY:
+
+    {"variant": "v1.5", "bn_eps": 1e-05, "contract": {...}, "classes": ["cat", "dog"]}
+"""
+
+import json
+import math
+
+from resnet_np.weights.contract import Contract
+from resnet_np.weights.file import Found, WeightFile
+
+KEY = "resnet_np"
+FIELDS = {"variant", "bn_eps", "contract", "classes"}
+
+
+def to_text(file: WeightFile) -> str:
+    """The facts about a file as JSON."""
+    return json.dumps(
+        {
+            "variant": file.variant,
+            "bn_eps": file.bn_eps,
+            "contract": file.contract.to_record(),
+            "classes": None if file.classes is None else list(file.classes),
+        }
+    )
+
+
+def take_text(found: Found, text: str | bytes) -> None:
+    """Put what `to_text` wrote into what a reader found; a text that is none is a problem there."""
+    try:
+        record = json.loads(text)
+        if not isinstance(record, dict) or set(record) != FIELDS:
+            raise ValueError(f"it has not the fields {sorted(FIELDS)}")
+        found.variant = check_variant(record["variant"])
+        found.bn_eps = check_eps(record["bn_eps"])
+        found.contract = Contract.from_record(record["contract"])
+        found.classes = check_classes(record["classes"])
+    except (ValueError, TypeError, RecursionError) as error:
+        found.problems.append(f"its text {KEY!r} is damaged ({error})")
+
+
+def check_variant(value: object) -> str | None:
+    """A variant, or None. Raises ValueError for anything else."""
+    if value is not None and value not in ("v1", "v1.5"):
+        raise ValueError("variant is neither v1 nor v1.5")
+    return value  # type: ignore[return-value]  # mypy does not narrow by `in`
+
+
+def check_eps(value: object) -> float | None:
+    """An epsilon of batch norm, or None. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("bn_eps is no number")
+    if not 0 < value < math.inf:
+        raise ValueError("bn_eps is not above 0")
+    return float(value)
+
+
+def check_classes(value: object) -> tuple[str, ...] | None:
+    """Class names, or None. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("classes is no list of texts")
+    return tuple(value)
