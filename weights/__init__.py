@@ -6,9 +6,9 @@
     read_torch          any tensors in a PyTorch file, under their own names
     Contract            the input that a set of weights expects
 
-Reading order: contract.py, names.py, layout.py, file.py, facts.py, reading.py; then formats/, a module
-or a few for each: npz.py, tensors.py (torchvision's names in any format), keras.py, and PyTorch's files
-in torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
+Reading order: contract.py, names.py, layout.py, file.py, facts.py, reading.py; then formats/, a
+module or a few for each: npz.py, tensors.py (torchvision's names in any format), keras.py, and
+PyTorch's files in torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
 """
 
 from resnet_np.weights.contract import KERAS_CAFFE, PLAIN, TORCHVISION, Contract
