@@ -32,9 +32,13 @@ def from_zip(path: str) -> Found:
 def from_npz(path: str) -> Found:
     """Read an `.npz`: one of our checkpoints if it carries a record, else torchvision's names."""
     arrays, record = read_npz(path)
-    if record is None:
-        return _from_torchvision("npz", arrays)
-    return _from_checkpoint(path, arrays, record)
+    if record is not None:
+        return _from_checkpoint(path, arrays, record)
+    text = arrays.pop(facts.KEY, None)
+    found = _from_torchvision("npz", arrays)
+    if text is not None:
+        facts.take_text(found, text.tobytes())
+    return found
 
 
 def from_safetensors(path: str) -> Found:
