@@ -60,6 +60,7 @@ class Found:
     bn_eps: float | None = None
     classes: tuple[str, ...] | None = None
     record: dict[str, Any] | None = None
+    origins: dict[str, str] = field(default_factory=dict)  # names in the file, by ours
     problems: list[str] = field(default_factory=list)
 
     def add(self, name: str, array: np.ndarray, origin: str) -> None:
@@ -68,6 +69,7 @@ class Found:
             self.problems.append(f"{origin!r} is a second {name!r}")
         else:
             self.arrays[name] = array
+            self.origins[name] = origin
 
     def has_conv_bias(self) -> bool:
         return any(n.endswith(".bias") and names.kind(n[:-5]) == "conv" for n in self.arrays)

@@ -33,8 +33,17 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     short, unknown or doubled or missing names, wrong ranks, values that are not finite. All that is
     wrong is listed together.
     """
+    return check(os.fspath(path), find(path))
+
+
+def find(path: str | os.PathLike[str]) -> Found:
+    """What is in a file, whether or not it is a ResNet's. Raises UserError if it is unreadable."""
     path = os.fspath(path)
-    found = _reader(path)(path)
+    return _reader(path)(path)
+
+
+def check(path: str, found: Found) -> WeightFile:
+    """What was found, once it is known to be a ResNet's. Raises UserError as `read` does."""
     found.arrays = {name: _widened(array) for name, array in found.arrays.items()}
     if found.problems:
         raise UserError(f"{path}: {some(found.problems, '; ')}", found.problems)
