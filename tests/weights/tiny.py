@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from resnet_np.errors import UserError
-from resnet_np.weights import names, read
+from resnet_np.weights import TORCHVISION, WeightFile, names, read
+from resnet_np.weights.file import Found
 
 NAMES = Path(__file__).parents[1] / "golden" / "resnet50_names.tsv"
 
@@ -95,3 +97,17 @@ def write_legacy(
             put_names(group, "weight_names", list(tensors))
             for name, array in tensors.items():
                 group[name] = array
+
+
+def weight_file(arrays: dict[str, np.ndarray], **facts: Any) -> WeightFile:
+    """What `read` would make of these arrays, which are in our layout already."""
+    found = Found("npz", "torchvision", TORCHVISION, arrays=arrays)
+    derived: dict[str, Any] = {
+        "variant": "v1.5",
+        "bn_eps": 1e-5,
+        "depth": names.find_depth(arrays),
+        "conv_bias": found.has_conv_bias(),
+        "folded_statistics": found.has_folded_statistics(),
+    }
+    shared = {name: value for name, value in vars(found).items() if name != "problems"}
+    return WeightFile(path="a.npz", **shared | derived | facts)
