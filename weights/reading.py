@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from resnet_np.errors import UserError, some
-from resnet_np.weights import names
+from resnet_np.weights import names, registry
 from resnet_np.weights.file import Found, WeightFile
 from resnet_np.weights.formats import keras, tensors
 
@@ -49,6 +49,11 @@ def check(path: str, found: Found) -> WeightFile:
         raise UserError(f"{path}: {some(found.problems, '; ')}", found.problems)
     if problems := list(_wrong_tensors(found.arrays)):
         raise UserError(f"{path}: {'; '.join(problems)}", problems)
+    published = registry.recognise(path)
+    if published is not None:  # what its publisher says of it is more than the file itself tells
+        found.variant = published.variant or found.variant
+        found.bn_eps = published.bn_eps or found.bn_eps
+        found.contract = published.contract or found.contract
     return WeightFile(
         path=path,
         format=found.format,
@@ -63,6 +68,7 @@ def check(path: str, found: Found) -> WeightFile:
         depth=names.find_depth(found.arrays),
         conv_bias=found.has_conv_bias(),
         folded_statistics=found.has_folded_statistics(),
+        published=None if published is None else published.name,
     )
 
 
