@@ -4,10 +4,11 @@ An `.npz` is a zip of `.npy` entries, one per array. Ours may carry one entry mo
 JSON object as bytes, for all that is no array (class names, the input contract, arguments).
 """
 
-import io
 import json
+import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -18,10 +19,22 @@ import numpy as np
 
 from resnet_np.errors import UserError, some
 from resnet_np.weights.atomic import atomic_file
+from resnet_np.weights.formats.zip_entries import fill, open_zip
 
 FORMAT = 1
 RECORD = "__record__"
 PYTORCH = "a PyTorch file where an .npz is due"
+
+READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+# NumPy reads a header with Python's own parser, which has many ways to say no.
+DAMAGE = (
+    *(ValueError, TypeError, KeyError, OverflowError, SyntaxError, tokenize.TokenError),
+    *(RecursionError, MemoryError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error),
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -68,7 +81,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | Non
             with single arrays is listed together.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file, open_zip(file) as archive:
             arrays, problems = _read_zip(archive)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -93,24 +106,36 @@ def _read_zip(archive: zipfile.ZipFile) -> tuple[Arrays, list[str]]:
     problems = [f"{entry!r} is there {n} times" for entry, n in counts.items() if n > 1]
     for entry in counts:
         try:
-            arrays[entry.removesuffix(".npy")] = _read_array(archive.read(entry))
-        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            arrays[entry.removesuffix(".npy")] = _read_array(archive, archive.getinfo(entry))
+        except DAMAGE as error:
             problems.append(f"{entry!r} is no readable array ({error})")
     return arrays, problems
 
 
-def _read_array(data: bytes) -> np.ndarray:
-    stream = io.BytesIO(data)
-    array = np.lib.format.read_array(stream, allow_pickle=False)
-    if stream.read(1):
-        raise ValueError("more bytes than its header announces")
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """One `.npy`. Memory is set aside once its header and its size agree."""
+    with archive.open(info) as entry:
+        read_header = READ_HEADER.get(np.lib.format.read_magic(entry))
+        if read_header is None:
+            raise ValueError("a version of .npy that only tables have")
+        shape, fortran_order, dtype = read_header(entry)
+        if dtype.hasobject:
+            raise ValueError("Python objects, which only a pickle can store")
+        due = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or entry.tell() + due != info.file_size:
+            there = info.file_size - entry.tell()
+            raise ValueError(f"{there} bytes where its header announces {due}")
+        array = np.empty(shape, dtype, order="F" if fortran_order else "C")
+        if due and not fill(array.T if fortran_order else array, entry):
+            raise ValueError("cut short")
+        entry.read(1)  # only behind the last byte is the checksum compared
     return array
 
 
 def _parse_record(path: str | os.PathLike[str], stored: np.ndarray) -> dict[str, Any]:
     try:
         record = json.loads(stored.tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its {RECORD} is not JSON ({error})") from error
     if not isinstance(record, dict) or "format" not in record:
         raise UserError(f"{path}: its {RECORD} does not say which format it is")

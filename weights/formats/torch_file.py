@@ -25,12 +25,10 @@ from resnet_np.weights.formats import torch_tar
 from resnet_np.weights.formats.torch_pickle import Stream, load
 from resnet_np.weights.formats.torch_stand_ins import Storage, StorageType
 from resnet_np.weights.formats.torch_state import Buffers, StateDict, find_state_dict, to_arrays
+from resnet_np.weights.formats.zip_entries import open_zip
 
 MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001
-SMALL = 1 << 20
-"""Deflated entries may grow to twice the file's size, and a small file to so many bytes."""
-
 DAMAGE = (ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
@@ -85,9 +83,9 @@ def open_torch(path: str | os.PathLike[str]) -> TorchFile:
 
 
 def is_torch_zip(path: str | os.PathLike[str]) -> bool:
-    """Whether a zip is PyTorch's; False, too, if it is damaged."""
+    """Whether a zip is PyTorch's; False, too, if it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file, open_zip(file) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
     except (OSError, *DAMAGE):
         return False
@@ -120,8 +118,10 @@ class _Storages:
 
 
 def _read_zip(stream: Stream) -> tuple[StateDict, Buffers]:
-    with zipfile.ZipFile(stream.file) as archive:
-        entries = _entries(archive, stream.end)
+    with open_zip(stream.file) as archive:
+        entries = {info.filename: info for info in archive.infolist()}
+        if len(entries) != len(archive.infolist()):
+            raise ValueError("a zip with two entries of one name")
         roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
         if len(roots) != 1:
             raise ValueError(f"{len(roots)} entries named data.pkl, where one is due")
@@ -147,21 +147,6 @@ def _read_zip(stream: Stream) -> tuple[StateDict, Buffers]:
                 raise ValueError(f"{name!r} is missing")
             buffers[key] = _read_storage(archive, entries[name], storage, order == b"big")
     return state, buffers
-
-
-def _entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The entries by name, once it is clear that to read them all takes no more than it should."""
-    entries = {info.filename: info for info in archive.infolist()}
-    if len(entries) != len(archive.infolist()):
-        raise ValueError("a zip with two entries of one name")
-    methods = {info.compress_type for info in entries.values()}
-    if not methods <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise ValueError("a zip with a compression that PyTorch does not use")
-    stored = methods == {zipfile.ZIP_STORED}
-    announced = sum(info.file_size for info in entries.values())
-    if announced > (size if stored else max(2 * size, SMALL)):
-        raise ValueError(f"a zip of {size} bytes that announces {announced}")
-    return entries
 
 
 def _read_storage(

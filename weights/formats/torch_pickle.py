@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from resnet_np.weights.formats.torch_stand_ins import GLOBALS, Maker, Opaque, StoredTensor
+from resnet_np.weights.formats.zip_entries import fill
 
 MAX_BYTES = 1 << 24
 MAX_INSTRUCTIONS = 400_000
@@ -73,8 +74,7 @@ class Stream:
         if not 0 <= n <= self.left():
             raise ValueError(f"byte {self.tell()}: {n} bytes announced, {self.left()} are left")
         array = np.empty(n, np.uint8)
-        # A NumPy array is a buffer to fill, which the type of `readinto` of any file leaves open.
-        if self.file.readinto(array.data) != n:  # type: ignore[attr-defined]
+        if not fill(array, self.file):
             raise ValueError(f"byte {self.tell()}: the file is cut short")
         return array.view(np.dtype(dtype).newbyteorder("<"))
 
