@@ -31,6 +31,7 @@ STAIRS: dict[str, set[str]] = {
 }
 FRONT_DOORS = ("finetune", "predict", "gradcheck")
 STAIRS |= {door: WORK | {"training", "command"} for door in FRONT_DOORS}
+STAIRS["weights.__main__"] = {"errors", "weights", "command"}  # the one front door in a folder
 
 HEAVY = ("numba", "sklearn", "h5py", "matplotlib", "cupy", "rich", "PIL", "torch", "scipy")
 OTHERS = ("torch", "torchvision", "keras", "tensorflow", "timm", "onnxruntime", "openvino")
@@ -39,7 +40,7 @@ OTHERS = ("torch", "torchvision", "keras", "tensorflow", "timm", "onnxruntime", 
 def product_files() -> list[tuple[str, Path]]:
     """(room, file) of everything that is installed."""
     files = [
-        (folder, file)
+        (f"{folder}.__main__" if file.name == "__main__.py" else folder, file)
         for folder in ("kernels", "weights")
         for file in sorted((ROOT / folder).rglob("*.py"))
     ]

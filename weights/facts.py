@@ -38,6 +38,7 @@ def take_text(found: Found, text: str | bytes) -> None:
         found.variant = check_variant(record["variant"])
         found.bn_eps = check_eps(record["bn_eps"])
         found.contract = Contract.from_record(record["contract"])
+        found.says_contract = True
         found.classes = check_classes(record["classes"])
     except (ValueError, TypeError, RecursionError) as error:
         found.problems.append(f"its text {KEY!r} is damaged ({error})")

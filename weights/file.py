@@ -61,6 +61,7 @@ class Found:
     classes: tuple[str, ...] | None = None
     record: dict[str, Any] | None = None
     origins: dict[str, str] = field(default_factory=dict)  # names in the file, by ours
+    says_contract: bool = False  # the input contract is the file's own word, not a guess by names
     problems: list[str] = field(default_factory=list)
 
     def add(self, name: str, array: np.ndarray, origin: str) -> None:

@@ -117,6 +117,7 @@ def _from_checkpoint(path: str, arrays: Mapping[str, np.ndarray], record: dict[s
         contract = Contract.from_record(record["contract"]) if "contract" in record else PLAIN
         config = dict(record.get("model", {}))
         found = Found("checkpoint", "resnet_np", contract, record=record)
+        found.says_contract = "contract" in record
         found.classes = facts.check_classes(record.get("classes"))
         found.variant = facts.check_variant(config.get("variant"))
         found.bn_eps = facts.check_eps(config.get("bn_eps"))

@@ -1,0 +1,333 @@
+"""What `python -m resnet_np.weights inspect` shows: all that can be said of a weight file.
+
+A file that `read` refuses is shown as far as it can be, and then refused.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resnet_np.errors import UserError, some
+from resnet_np.weights.contract import Contract
+from resnet_np.weights.file import Found, WeightFile
+from resnet_np.weights.reading import check, find
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORMATS = {
+    "npz": "NumPy .npz",
+    "safetensors": ".safetensors",
+    "pytorch-zip": "PyTorch, a zip",
+    "pytorch-legacy": "PyTorch, a bare stream (before 1.6)",
+    "pytorch-tar": "PyTorch, a tar (0.1)",
+    "keras-h5": "Keras, legacy HDF5",
+    "keras-weights-h5": "Keras, .weights.h5",
+    "keras-zip": "Keras, .keras",
+    "huggingface": "Hugging Face, a folder",
+    "checkpoint": "a checkpoint of this project",
+}
+SOURCES = {
+    "torchvision": "torchvision's names, which are timm's, too",
+    "keras": "Keras' names",
+    "huggingface": "Hugging Face's names",
+    "resnet_np": "this project's names, which are torchvision's",
+}
+TELL_VARIANT = (
+    "v1.5 or v1, which the tensors cannot tell: say --variant v1.5 (torchvision's, timm's, Hugging"
+    " Face's) or --variant v1 (Keras')"
+)
+STATISTICS = ("running_mean", "running_var")
+LONGEST_NAME = 100  # of one that is shown; a file may hold longer ones
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One tensor in a line. The four figures are of its finite numbers; None if it has none.
+
+    bad: how many numbers are NaN or infinite. digest: the same for the same numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    size: int
+    nbytes: int
+    figures: tuple[float, float, float, float] | None
+    bad: int
+    digest: bytes
+
+    @property
+    def constant(self) -> float | None:
+        """The one value that all of its numbers have, if there are several."""
+        if self.figures is None or self.bad or self.size < 2:
+            return None
+        low, _, high, _ = self.figures
+        return low if low == high else None
+
+
+def measure(array: np.ndarray) -> Statistic:
+    """Look at every number of a tensor."""
+    figures, bad = None, 0
+    digest = hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8)).digest()
+    if array.dtype.kind != "c":
+        numbers = array if array.dtype.kind == "f" else array.astype(np.float64)
+        finite = np.isfinite(numbers)
+        bad = int(numbers.size - np.count_nonzero(finite))
+        if bad:
+            numbers = numbers[finite]
+        if numbers.size:
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean, std = numbers.mean(dtype=np.float64), numbers.std(dtype=np.float64)
+            figures = (float(numbers.min()), float(mean), float(numbers.max()), float(std))
+    return Statistic(
+        array.shape, array.dtype.name, array.size, array.nbytes, figures, bad, digest
+    )  # fmt: skip
+
+
+def inspect(path: str | os.PathLike[str], console: "Console") -> None:
+    """Print what a file is and what is in it. Raises UserError if `read` does."""
+    path = os.fspath(path)
+    found = find(path)
+    tensors = {name: measure(array) for name, array in found.arrays.items()}
+    refusal = file = None
+    try:
+        file = check(path, found)
+    except UserError as error:
+        refusal = error
+    console.print(path, style="bold", markup=False, highlight=False, soft_wrap=True)
+    facts = [*_what(path, found), *_totals(tensors)]
+    if file is not None:
+        facts[-2:-2] = _network(file, found.says_contract or file.published is not None)
+    _print_facts(console, facts)
+    if tensors:
+        _print_tensors(console, tensors, _other_names(found)[1])
+    _print_list(console, "left out", _by_reason(found.left_out))
+    if tensors:
+        _print_list(console, "odd", list(oddities(found, tensors)))
+    if refusal is not None:
+        raise refusal
+
+
+# --- what it is ----------------------------------------------------------------------------------
+
+
+def _what(path: str, found: Found) -> Iterator[tuple[str, str]]:
+    """Facts that any file has."""
+    yield "format", FORMATS[found.format]
+    yield "size", f"{sum(_sizes(Path(path))):,} bytes"
+    if "conv1.weight" in found.arrays:
+        yield "names", SOURCES[found.source]
+    prefix, others = _other_names(found)
+    if prefix:
+        yield "", f"each with {printable(prefix)!r} in front"
+    if others:
+        yield "", "shown below those that they get here"
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    """Bytes of a file, or of each file in a folder."""
+    for file in path.iterdir() if path.is_dir() else [path]:
+        yield file.stat().st_size
+
+
+def _network(file: WeightFile, known: bool) -> Iterator[tuple[str, str]]:
+    """Facts that a ResNet has. known: whether somebody said what input it expects."""
+    depth = "of no known depth" if file.depth is None else f"ResNet-{file.depth}"
+    width = file.arrays["conv1.weight"].shape[3] / 64  # the stem of a full network has 64
+    yield "network", depth + (f", {width:g} of the usual width" if width != 1 else "")
+    if file.variant is None and file.depth not in (18, 34):  # these have one variant only
+        yield "variant", TELL_VARIANT
+    else:
+        yield "variant", _variant_words(file.variant)
+    eps = "cannot be told" if file.bn_eps is None else f"{file.bn_eps:g}"
+    yield "batch norm", f"epsilon {eps}"
+    yield "biases", f"convolutions have {'them' if file.conv_bias else 'none'}"
+    yield "classes", _class_words(file)
+    colours, numbers, size = contract_lines(file.contract)
+    yield "input", colours
+    yield "", numbers
+    yield "", size
+    if not known:
+        yield "", "as weights with these names mostly expect it; the file does not say"
+    if file.record is not None and "epoch" in file.record:
+        size = file.record.get("image_size")
+        yield "trained", f"{file.record['epoch']} epochs on images of {size} x {size} pixels"
+
+
+def _variant_words(variant: str | None) -> str:
+    if variant == "v1":
+        return "v1: blocks that halve the image do so in their first 1x1 convolution"
+    return "v1.5: blocks that halve the image do so in their 3x3 convolution"
+
+
+def _class_words(file: WeightFile) -> str:
+    heads = [array for name, array in file.arrays.items() if array.ndim == 2]
+    if not heads:
+        return "no head: features only"
+    count = heads[-1].shape[1]
+    if file.classes is None:
+        return f"{count}, their names are not in the file"
+    return f"{count}: {printable(some(file.classes))}"
+
+
+def contract_lines(contract: Contract) -> list[str]:
+    """An input contract in words and numbers."""
+    scale = "0..1 (/255)" if contract.scale == 1 / 255 else f"0..255 x {contract.scale:g}"
+    if contract.scale == 1:
+        scale = "0..255"
+    antialias = "with" if contract.antialias else "without"
+    return [
+        f"colours {contract.color}, numbers {scale}",
+        f"minus mean {_triple(contract.mean)}, divided by std {_triple(contract.std)}",
+        f"shorter side to {contract.resize}, {contract.interpolation} {antialias} antialias;"
+        f" then {contract.crop} x {contract.crop} from the centre",
+    ]
+
+
+def _triple(values: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+
+
+def _totals(tensors: Mapping[str, Statistic]) -> Iterator[tuple[str, str]]:
+    """Counted as Keras does: running statistics are parameters that no gradient trains."""
+    total = sum(t.size for t in tensors.values())
+    fixed = sum(t.size for name, t in tensors.items() if name.endswith(STATISTICS))
+    held = sum(t.nbytes for t in tensors.values())
+    yield "parameters", f"{total:,}: {total - fixed:,} trainable, {fixed:,} running statistics"
+    yield "tensors", f"{len(tensors)}, {held:,} bytes of numbers"
+
+
+# --- what is odd ---------------------------------------------------------------------------------
+
+
+def oddities(found: Found, tensors: Mapping[str, Statistic]) -> Iterator[str]:
+    """One line for each thing that a sound, trained network does not have."""
+    for name, tensor in tensors.items():
+        if tensor.bad:
+            yield f"{printable(name)}: {tensor.bad} of {tensor.size} numbers are NaN or infinite"
+    dtypes = defaultdict(list)
+    for name, tensor in tensors.items():
+        dtypes[tensor.dtype].append(printable(name))
+    dtypes.pop("float32", None)
+    for dtype, members in dtypes.items():
+        yield f"numbers of type {dtype} in {some(members)}"
+    folded = found.has_folded_statistics()
+    if folded:
+        yield (
+            "every running mean is 0 and every running variance 1: the statistics were multiplied"
+            " into gamma and beta; right with fixed statistics only (--recalibrate)"
+        )
+    yield from _constants(tensors, folded)
+    yield from _tiny_variances(found, tensors)
+    yield from _duplicates(tensors)
+    if not any(name.startswith("fc.") for name in tensors):
+        yield "it has no head"
+
+
+def _constants(tensors: Mapping[str, Statistic], folded: bool) -> Iterator[str]:
+    groups = defaultdict(list)
+    for name, tensor in tensors.items():
+        if tensor.constant is not None and not (folded and name.endswith(STATISTICS)):
+            groups[tensor.constant].append(printable(name))
+    for value, members in groups.items():
+        yield f"nothing but {value:g} in {some(members)}"
+
+
+def _tiny_variances(found: Found, tensors: Mapping[str, Statistic]) -> Iterator[str]:
+    """Channels that hardly ever changed: batch norm divides by little more than its epsilon."""
+    eps = found.bn_eps or 1e-5
+    tiny = {
+        name: int(np.count_nonzero(array < eps))
+        for name, array in found.arrays.items()
+        if name.endswith("running_var") and tensors[name].figures is not None
+    }
+    befallen = [f"{count} in {printable(name)}" for name, count in tiny.items() if count]
+    if befallen:
+        yield f"running variances below epsilon, {eps:g}: {some(befallen)}"
+
+
+def _duplicates(tensors: Mapping[str, Statistic]) -> Iterator[str]:
+    groups = defaultdict(list)
+    for name, tensor in tensors.items():
+        if tensor.size > 1 and tensor.constant is None:
+            groups[tensor.shape, tensor.dtype, tensor.digest].append(printable(name))
+    for members in groups.values():
+        if len(members) > 1:
+            yield f"the same numbers stand in {some(members)}"
+
+
+# --- how it is shown -----------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """A text of a stranger's file for a terminal: with escapes where it needs them, cut if long."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 3] + "..."
+
+
+def _print_facts(console: "Console", facts: Iterable[tuple[str, str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        grid.add_row(Text(name, style="cyan"), Text(value))
+    console.print(grid)
+
+
+def _print_tensors(
+    console: "Console", tensors: Mapping[str, Statistic], other_names: Mapping[str, str]
+) -> None:
+    """One row for each tensor; what all have in common is said once."""
+    from rich.table import Table
+    from rich.text import Text
+
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    mixed = len(dtypes) > 1
+    table = Table("tensor", "shape", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.columns[0].overflow = "fold"
+    if mixed:
+        table.add_column("dtype")
+    for column in ("min", "mean", "max", "std"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, tensor in tensors.items():
+        label = Text(printable(name))
+        if name in other_names:
+            label.append("\n  " + printable(other_names[name]), style="dim")
+        shape = "x".join(map(str, tensor.shape)) or "a number"
+        row = [label, shape, *([tensor.dtype] if mixed else [])]
+        table.add_row(*row, *(f"{x:.2g}" for x in tensor.figures or ()))
+    common = "" if mixed else f", all {' '.join(dtypes)}"
+    console.print(f"\nconvolutions are [R, S, C, K], linear layers [C, K]{common}", highlight=False)
+    console.print(table)
+
+
+def _other_names(found: Found) -> tuple[str, dict[str, str]]:
+    """(what stands in front of all names in the file, or "" and the names there by ours)."""
+    origins = {name: o for name, o in found.origins.items() if o != name}
+    prefixes = {origins.get(name, name).removesuffix(name) for name in found.arrays}
+    if len(prefixes) == 1 and all(origins.get(n, n).endswith(n) for n in found.arrays):
+        return prefixes.pop(), {}
+    return "", origins
+
+
+def _by_reason(left_out: Mapping[str, str]) -> list[str]:
+    groups = defaultdict(list)
+    for name, reason in left_out.items():
+        groups[reason].append(printable(name))
+    return [f"{some(members)}: {reason}" for reason, members in groups.items()]
+
+
+def _print_list(console: "Console", what: str, lines: list[str]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(f"\n{what}:{'' if lines else ' nothing'}", highlight=False)
+    for line in lines:
+        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
