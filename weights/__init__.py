@@ -11,16 +11,25 @@ module or a few for each: npz.py, tensors.py (torchvision's names in any format)
 PyTorch's files in torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
 """
 
-from resnet_np.weights.contract import KERAS_CAFFE, PLAIN, TORCHVISION, Contract
+from resnet_np.weights.contract import (
+    HUGGINGFACE,
+    KERAS_CAFFE,
+    PLAIN,
+    TORCHVISION,
+    TORCHVISION_V2,
+    Contract,
+)
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.formats.npz import read_npz, save_npz
 from resnet_np.weights.formats.torch_file import read_torch
 from resnet_np.weights.reading import read
 
 __all__ = [
+    "HUGGINGFACE",
     "KERAS_CAFFE",
     "PLAIN",
     "TORCHVISION",
+    "TORCHVISION_V2",
     "Contract",
     "WeightFile",
     "read",
