@@ -102,12 +102,19 @@ def write_legacy(
 def weight_file(arrays: dict[str, np.ndarray], **facts: Any) -> WeightFile:
     """What `read` would make of these arrays, which are in our layout already."""
     found = Found("npz", "torchvision", TORCHVISION, arrays=arrays)
-    derived: dict[str, Any] = {
+    fields: dict[str, Any] = {
+        "path": "a.npz",
+        "format": "npz",
+        "source": "torchvision",
+        "arrays": arrays,
+        "left_out": {},
         "variant": "v1.5",
         "bn_eps": 1e-5,
+        "contract": TORCHVISION,
+        "classes": None,
+        "record": None,
         "depth": names.find_depth(arrays),
         "conv_bias": found.has_conv_bias(),
         "folded_statistics": found.has_folded_statistics(),
     }
-    shared = {name: value for name, value in vars(found).items() if name != "problems"}
-    return WeightFile(path="a.npz", **shared | derived | facts)
+    return WeightFile(**fields | facts)
