@@ -9,6 +9,20 @@ def some(things: Sequence[str], between: str = ", ") -> str:
     return shown if len(things) <= 4 else f"{shown} and {len(things) - 4} more"
 
 
+def one_line(text: str, longest: int = 1000) -> str:
+    """A text as one line that can be shown anywhere, whatever a stranger's file put into it.
+
+    What would break the line or steer a terminal appears as its escape; of a longer text the
+    middle is left out.
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text) > longest:
+        half = longest // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return text
+
+
 class UserError(ValueError):
     """Bad input from a user: a file, an argument, a folder.
 
@@ -20,5 +34,5 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.details: tuple[str, ...] = tuple(details)
+        super().__init__(one_line(message))
+        self.details = tuple(map(one_line, details))

@@ -262,10 +262,12 @@ TOKEN = re.compile(
 STRANGE = (
     b"NaN", b"-Infinity", b"1e999", b"-0", b"0.5", b"1" * 5000, b"null", b"true", b"None", b"True",
     b"[]", b"{}", b"()", b"[[1]]", b'""', b"''", b'"\\u0000"', b'"\\ud800"', b'"\\n\\u001b[31m"',
-    b"'\\n\\x1b[31m'", b"'O'", b"'|O'", b"'<f4'", b"'>f8'", b"'|V0'", b"'<U1000000000'", b"'<M8[ns]'",
+    b"'\\n\\x1b[31m'", b"'O'", b"'|O'", b"'<f4'", b"'>f8'", b"'|V0'", b"'<U1000000000'",
+    b"'<M8[ns]'",
     b"'|V2147483647'", b"[('a', '<f4')]", b'"F16"', b'"BF16"', b'"F8_E4M3"', b'"U64"', b'"BOOL"',
     b"[" * 3000, b'{"a":' * 3000, b"(" * 300, b"-" * 3000, b"1L", b"0x10", b"\xff", b"\0",
-    b'"__metadata__"', b'"weights_only"', b"'descr'", b"1j", b"1" * 30, b"-1", b"9223372036854775808",
+    b'"__metadata__"', b'"weights_only"', b"'descr'", b"1j", b"1" * 30,
+    b"-1", b"9223372036854775808",
 )  # fmt: skip
 
 
@@ -337,7 +339,8 @@ SNIPPETS = (
     b"ccollections\nOrderedDict\n", b"ccollections\ndefaultdict\n", b"ctorch\nSize\n", b")R", b"tR",
     b"}", b"]", b")", b"(", b"N", b"b", b"0", b"\x88", b"\x89", b"Q", b"u", b"s", b"e", b"a", b"2",
     b"J\xff\xff\xff\xff", b"J\xff\xff\xff\x7f", b"\x8a\x09" + b"\xff" * 8 + b"\0", b"K\0", b"h\0",
-    b"r\xff\xff\xff\xff", b"X\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 7 + b"\x7f", b"\x95" + b"\xff" * 8,
+    b"r\xff\xff\xff\xff", b"X\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 7 + b"\x7f",
+    b"\x95" + b"\xff" * 8,
     b"I01\n", b"L1L\n", b"F1e999\n", b"S'a'\n", b"Va\n", b"P1\n", b"I" + b"9" * 900 + b"\n",
 )  # fmt: skip
 
@@ -445,7 +448,8 @@ def zip_field(rng: random.Random, data: bytes, other: bytes) -> bytes:
 ENTRY_NAMES = (
     b"", b"/", b"../a", b"/etc/passwd", b"a\0b", b"\x1b[31m", b"\n", b"a" * 60_000, b"\xff\xfe",
     b"__record__.npy", b"data.pkl", b"a/data.pkl", b"a/constants.pkl", b"a/byteorder", b"a/data/0",
-    b"b/data.pkl", b"config.json", b"model.weights.h5", b"metadata.json", b"model.weights.npz", b"x.npy",
+    b"b/data.pkl", b"config.json", b"model.weights.h5", b"metadata.json",
+    b"model.weights.npz", b"x.npy",
     b"conv1.weight.npy", b"resnet_np.npy", b"a/resnet_np.json", b"\xe2\x80\xae.npy", b"a\\b.npy",
 )  # fmt: skip
 LIES = ("method", "flags", "crc", "packed", "size", "offset", "attributes")
@@ -540,7 +544,7 @@ def hdf5_link(rng: random.Random, file: h5py.File, place: str, other: str) -> No
             h5py.ExternalLink("/etc/passwd", "/"),
             h5py.ExternalLink("canary.h5", "/x"),
             file,
-            file[other] if other in file else file,
+            file.get(other, file),
             np.dtype("f4"),
         )
     )
