@@ -1,4 +1,4 @@
-"""Which name means which layer: torchvision's names, and Keras' two sets of names for the same.
+"""Which name means which layer: torchvision's names, and other libraries' names for the same.
 
 Everything follows from the number of blocks in each stage. A bottleneck block holds three
 convolutions, each followed by a batch norm; the first block of a stage has one more pair in its
@@ -7,10 +7,18 @@ shortcut:
     torchvision   conv1                    layer2.0.conv3      layer2.0.downsample.0   fc
     Keras         conv1_conv               conv3_block1_3_conv conv3_block1_0_conv     predictions
     older Keras   conv1, bn_conv1          res3a_branch2c      res3a_branch1           fc1000
+
+Hugging Face's names count from 0 and follow its modules (a block of two convolutions likewise):
+
+    resnet.embedder.embedder.convolution                      (conv1; .normalization is bn1)
+    resnet.encoder.stages.1.layers.0.layer.2.convolution      (layer2.0.conv3)
+    resnet.encoder.stages.1.layers.0.shortcut.convolution     (layer2.0.downsample.0)
+    classifier.1                                              (fc)
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 BLOCKS = {
     18: (2, 2, 2, 2),
@@ -28,10 +36,12 @@ RANKS = {
     "fc": {"weight": 2, "bias": 1},
 }
 
+_N = r"(0|[1-9][0-9]{0,2})"  # as many blocks or layers as nobody has
+
 _KINDS = {
-    "conv": re.compile(r"conv1|layer[1-4]\.\d+\.(conv[123]|downsample\.0)"),
-    "bn": re.compile(r"bn1|layer[1-4]\.\d+\.(bn[123]|downsample\.1)"),
-    "fc": re.compile(r"fc(\.\d+)?"),
+    "conv": re.compile(rf"conv1|layer[1-4]\.{_N}\.(conv[123]|downsample\.0)"),
+    "bn": re.compile(rf"bn1|layer[1-4]\.{_N}\.(bn[123]|downsample\.1)"),
+    "fc": re.compile(rf"fc(\.{_N})?"),
 }
 
 
@@ -79,6 +89,20 @@ def keras1_names() -> dict[str, str]:
     return table
 
 
+def hugging_face_names() -> dict[str, str]:
+    """Hugging Face's module -> torchvision's, whatever the depth and the kind of block."""
+    convs = {"resnet.embedder.embedder": "conv1"}
+    for stage, block, position in product(range(4), range(max(BLOCKS[152])), range(4)):
+        place = f"layer.{position - 1}" if position else "shortcut"
+        place = f"resnet.encoder.stages.{stage}.layers.{block}.{place}"
+        convs[place] = _torchvision_conv(stage + 1, block, position)
+    table = {"classifier.1": "fc"}
+    for place, conv in convs.items():
+        table[f"{place}.convolution"] = conv
+        table[f"{place}.normalization"] = norm_after(conv)
+    return table
+
+
 def _torchvision_conv(stage: int, block: int, position: int) -> str:
     return f"layer{stage}.{block}." + (f"conv{position}" if position else "downsample.0")
 
@@ -88,7 +112,7 @@ def find_depth(names: Iterable[str]) -> int | None:
     blocks: list[set[int]] = [set(), set(), set(), set()]
     bottleneck = False
     for name in names:
-        if found := re.match(r"layer([1-4])\.(\d+)\.(conv3)?", name):
+        if found := re.match(rf"layer([1-4])\.{_N}\.(conv3)?", name):
             blocks[int(found[1]) - 1].add(int(found[2]))
             bottleneck = bottleneck or found[3] is not None
     if any(b != set(range(len(b))) for b in blocks):

@@ -138,6 +138,13 @@ def test_lengths_that_do_not_fit(tmp_path: Path) -> None:
     )
 
 
+def test_another_stem_is_said_to_be_one(tmp_path: Path) -> None:
+    arrays = torchvision_arrays()
+    arrays["conv1.0.weight"] = arrays.pop("conv1.weight")
+    write_npz(tmp_path / "a.npz", arrays)
+    assert "conv1.0.weight: a stem of several convolutions" in message_of(tmp_path / "a.npz")
+
+
 def test_arrays_without_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", np.zeros(3), np.zeros(4))
     assert "unknown names: arr_0, arr_1" in message_of(tmp_path / "a.npz")

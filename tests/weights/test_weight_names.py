@@ -18,6 +18,20 @@ def test_resnet50_is_as_published(column: str) -> None:
     assert len(rule) == 53 + 53 + 1
 
 
+def test_hugging_face_as_published() -> None:
+    table = names.hugging_face_names()
+    assert len(set(table.values())) == len(table)
+    assert table["resnet.embedder.embedder.normalization"] == "bn1"
+    assert table["resnet.encoder.stages.3.layers.0.shortcut.convolution"] == "layer4.0.downsample.0"
+    assert (
+        table["resnet.encoder.stages.3.layers.0.shortcut.normalization"] == "layer4.0.downsample.1"
+    )
+    assert table["resnet.encoder.stages.2.layers.35.layer.1.normalization"] == "layer3.35.bn2"
+    own = set(table.values())
+    for row in published_names():
+        assert {row["tv_conv"], row["tv_bn"]} - {"-"} <= own
+
+
 @pytest.mark.parametrize(("depth", "convs"), [(50, 53), (101, 104), (152, 155)])
 def test_depths(depth: int, convs: int) -> None:
     table = names.keras_names(depth)
@@ -40,6 +54,7 @@ def test_find_depth_of_basic_blocks(depth: int, blocks: tuple[int, ...]) -> None
     assert names.find_depth(found) == depth
     assert names.find_depth(found[1:]) is None  # the first block is missing
     assert names.find_depth(found[:-1]) is None
+    assert names.find_depth([*found, "layer1." + "9" * 5000 + ".conv1"]) == depth
 
 
 @pytest.mark.parametrize(
@@ -58,6 +73,8 @@ def test_find_depth_of_basic_blocks(depth: int, blocks: tuple[int, ...]) -> None
         ("fc.3", "fc"),
         ("linear", None),
         ("module.fc", None),
+        ("layer1.00.conv1", None),
+        ("layer1." + "9" * 5000 + ".conv1", None),
     ],
 )
 def test_kind(module: str, kind: str | None) -> None:

@@ -1,12 +1,11 @@
-"""Tensors under torchvision's names: `.npz`, `.safetensors`, PyTorch; and our own checkpoints.
+"""Tensors under torchvision's or Hugging Face's names, in `.npz`, `.safetensors` and PyTorch's
+files; and our own checkpoints.
 
-torchvision keeps convolutions as [K, C, R, S] and linear layers as [K, C]; they are
+Both libraries keep convolutions as [K, C, R, S] and linear layers as [K, C]; they are
 transposed here, once, to our [R, S, C, K] and [C, K].
 """
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,12 +13,13 @@ import numpy as np
 
 from resnet_np.errors import UserError
 from resnet_np.weights import facts, layout, names
-from resnet_np.weights.contract import PLAIN, TORCHVISION, Contract
+from resnet_np.weights.contract import HUGGINGFACE, PLAIN, TORCHVISION, Contract
 from resnet_np.weights.file import Found
 from resnet_np.weights.formats.npz import read_npz
+from resnet_np.weights.formats.safetensors_file import read_safetensors
 from resnet_np.weights.formats.torch_file import is_torch_zip, open_torch
 
-TORCHVISION_EPS = 1e-5
+TORCH_EPS = 1e-5
 WRAPPED_IN = r"module\.|model\.|backbone\."
 COUNTER = "counts training batches; running statistics here have a fixed momentum and need no count"
 
@@ -30,41 +30,29 @@ def from_zip(path: str) -> Found:
 
 
 def from_npz(path: str) -> Found:
-    """Read an `.npz`: one of our checkpoints if it carries a record, else torchvision's names."""
+    """Read an `.npz`: one of our checkpoints if it carries a record, else names known here."""
     arrays, record = read_npz(path)
     if record is not None:
         return _from_checkpoint(path, arrays, record)
     text = arrays.pop(facts.KEY, None)
-    found = _from_torchvision("npz", arrays)
+    found = _name_tensors("npz", arrays)
     if text is not None:
         facts.take_text(found, text.tobytes())
     return found
 
 
 def from_safetensors(path: str) -> Found:
-    """Read a `.safetensors` file with torchvision's names."""
-    import ml_dtypes  # noqa: F401  (lends NumPy the bfloat16 that such files may hold)
-    import safetensors
-
-    arrays: dict[str, np.ndarray] = {}
-    problems: list[str] = []
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118  (it is no mapping)
-                try:
-                    arrays[name] = file.get_tensor(name)
-                except (TypeError, AttributeError) as error:
-                    problems.append(f"{name!r} has a type that NumPy lacks ({error})")
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: not a .safetensors file, or one cut short ({error})") from error
-    found = _from_torchvision("safetensors", arrays)
+    """Read a `.safetensors` file with names that are known here."""
+    arrays, texts, problems = read_safetensors(path)
+    found = _name_tensors("safetensors", arrays)
     found.problems += problems
-    found.problems += [f"{name!r} is there {n} times" for name, n in _repeated(path)]
+    if facts.KEY in texts:
+        facts.take_text(found, texts[facts.KEY])
     return found
 
 
 def from_torch(path: str) -> Found:
-    """Read a PyTorch file with torchvision's names, alone or in a training checkpoint."""
+    """Read a PyTorch file with names known here, alone or in a training checkpoint."""
     file = open_torch(path)
     # Tensors of a file may share numbers, in our layout each has its own. Twice what the file holds
     # is bfloat16, widened; more is a small file made to fill the memory.
@@ -73,42 +61,64 @@ def from_torch(path: str) -> Found:
         raise UserError(
             f"{path}: its tensors overlap: it holds {file.held} bytes of numbers and makes {apart}"
         )
-    found = _from_torchvision(f"pytorch-{file.layout}", file.arrays)
+    found = _name_tensors(f"pytorch-{file.layout}", file.arrays)
     found.left_out |= file.left_out
     return found
 
 
-def _repeated(path: str) -> list[tuple[str, int]]:
-    """Names that stand more than once in the header, of which the library keeps one."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        pairs = json.loads(file.read(length), object_pairs_hook=list)
-    return [(name, n) for name, n in Counter(name for name, _ in pairs).items() if n > 1]
+def _name_tensors(format: str, arrays: dict[str, np.ndarray]) -> Found:
+    """Give tensors torchvision's names and our layout, whichever names they have.
 
-
-def _from_torchvision(format: str, arrays: dict[str, np.ndarray]) -> Found:
-    """Takes the arrays out of the dict one by one, so that they are not all there twice."""
-    found = Found(format, "torchvision", TORCHVISION)
-    prefix = _find_prefix(arrays)
+    Takes them out of the dict one by one, so that they are not all there twice.
+    """
+    source, prefix = _find_source(arrays)
+    found = Found(format, source, TORCHVISION if source == "torchvision" else HUGGINGFACE)
+    if f"{prefix}conv1.0.weight" in arrays:
+        found.problems.append(
+            f"{prefix}conv1.0.weight: a stem of several convolutions, as timm's resnet50d and its"
+            " like have it: another network than the ResNet of one 7x7 convolution"
+        )
     for origin in list(arrays):
         array = arrays.pop(origin)
-        name = origin.removeprefix(prefix)
+        name = _own_name(source, origin.removeprefix(prefix))
         if name.endswith("num_batches_tracked"):
             found.left_out[origin] = COUNTER
         elif not origin.startswith(prefix) and names.kind(name.rpartition(".")[0]) is None:
             found.left_out[origin] = f"lies outside of the network under {prefix!r}"
         else:
             found.add(name, layout.from_torch(array), origin)
-    # torchvision's convolutions have no bias: with one, the weights come from elsewhere.
-    found.bn_eps = None if found.has_conv_bias() else TORCHVISION_EPS
+    # Neither library's convolutions have a bias: with one, the weights come from elsewhere.
+    found.bn_eps = None if found.has_conv_bias() else TORCH_EPS
     return found
 
 
-def _find_prefix(tensor_names: Iterable[str]) -> str:
-    """What stands in front of the network's names: `module.` from training on several GPUs, or
-    the name under which a larger model holds the network."""
-    stems = (re.fullmatch(rf"((?:{WRAPPED_IN})*)conv1\.weight", name) for name in tensor_names)
-    return min((stem[1] for stem in stems if stem), key=len, default="")
+def _find_source(tensor_names: Iterable[str]) -> tuple[str, str]:
+    """Whose names these are, and what stands in front of them: `module.` from training on several
+    GPUs, or the name under which a larger model holds the network."""
+    stems = {
+        "torchvision": r"conv1(?:\.0)?",
+        "huggingface": r"(?:resnet\.)?embedder\.embedder\.convolution",
+    }
+    for source, stem in stems.items():
+        pattern = re.compile(rf"((?:{WRAPPED_IN})*){stem}\.weight")
+        found = [match[1] for name in tensor_names if (match := pattern.fullmatch(name))]
+        if found:
+            return source, min(found, key=len)
+    return "torchvision", ""
+
+
+def _own_name(source: str, name: str) -> str:
+    """torchvision's name of a tensor."""
+    module, _, leaf = name.rpartition(".")
+    if source == "huggingface":
+        return f"{_HUGGING_FACE.get(module.removeprefix('resnet.'), module)}.{leaf}"
+    return name
+
+
+# Without the prefix that a network with a head puts in front of its trunk.
+_HUGGING_FACE = {
+    theirs.removeprefix("resnet."): ours for theirs, ours in names.hugging_face_names().items()
+}
 
 
 def _from_checkpoint(path: str, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> Found:
