@@ -39,6 +39,8 @@ def randomise(model: keras.Model, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         shape, (layer, kind) = tuple(variable.shape), variable.path.split("/")[-2:]
+        if kind == "seed_generator_state":
+            continue
         if kind == "kernel":
             values = rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1]))
         elif kind in ("gamma", "moving_variance"):
@@ -55,11 +57,16 @@ def randomise(model: keras.Model, seed: int = 0) -> None:
 def save_in_all_formats(model: keras.Model, folder: Path) -> dict[str, Path]:
     """The legacy format as weights alone and as a whole model, and Keras 3's."""
     paths = {name: folder / name for name in FORMATS}
-    with h5py.File(paths["legacy.h5"], "w") as file:
-        save_weights_to_hdf5_group(file, model)
+    save_legacy_weights(model, paths["legacy.h5"])
     model.save(paths["whole.h5"])
     model.save_weights(paths["keras3.weights.h5"])
     return paths
+
+
+def save_legacy_weights(model: keras.Model, path: Path) -> None:
+    """What `save_weights` wrote up to Keras 2."""
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, model)
 
 
 def our_model(file: WeightFile) -> ResNet:

@@ -1,0 +1,46 @@
+"""Files of the real frameworks, read and run here: every source in every format that it writes."""
+
+from dataclasses import replace
+
+import pytest
+import sources
+from sources import SOURCES
+
+# Keras' own conversion to NumPy is older than NumPy's copy keyword.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+TOLERANCE = 1e-5
+SIZE = 64
+# The longest are in benchmarks/acceptance/08_sources.py alone.
+QUICK = SOURCES.keys() - {"Keras ResNet101", "Keras ResNet50, no top"}
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_every_format(name: str) -> None:
+    source = SOURCES[name](SIZE)
+    images = sources.noise(2, SIZE)
+    expected = source.run(images)
+    for format in source.save:
+        file = sources.imported(source, format)
+        assert not sources.wrong_facts(source, format, file), format
+        assert sources.error(source, file, images, expected) <= TOLERANCE, format
+
+
+SWAPPED = [
+    ("bn1.running_mean", "bn1.bias"),
+    ("layer1.0.conv1.weight", "layer1.0.conv2.weight"),
+    ("layer2.0.bn2.weight", "layer2.0.downsample.1.weight"),
+    ("layer4.1.bn1.running_var", "layer4.1.bn2.running_var"),
+]
+
+
+def test_two_swapped_tensors_are_noticed() -> None:
+    """The bound can fail: any name taken for another shows in the logits."""
+    source = SOURCES["torchvision ResNet-18"](SIZE)
+    images = sources.noise(1, SIZE)
+    expected = source.run(images)
+    file = sources.imported(source, "safetensors")
+    for a, b in SWAPPED:
+        arrays = file.arrays | {a: file.arrays[b], b: file.arrays[a]}
+        wrong = replace(file, arrays=arrays)
+        assert sources.error(source, wrong, images, expected) > 100 * TOLERANCE, (a, b)
