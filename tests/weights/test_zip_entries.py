@@ -82,7 +82,11 @@ HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}}}"
     ("entry", "message"),
     [
         (npy(HEADER.format("<f4", f"({1 << 40},)"), b"1234"), "4 bytes where its header announces"),
-        (npy(HEADER.format("<f4", "(-1, -1)"), b"1234"), "4 bytes where its header announces"),
+        (npy(HEADER.format("<f4", "(-1, -1)"), b"1234"), "an .npy whose header is"),
+        (npy(HEADER.format("|O", "(1,)") * 2, b"1234"), "an .npy whose header is"),
+        (npy(HEADER.format("<f4", "(1L,)").replace("L", "L\\n"), b"1234"), "whose header is"),
+        (npy(HEADER.format("<M8[ns]", "(1,)"), b"12345678"), "no plain number"),
+        (npy(HEADER.format("[('a', '<f4')]", "(1,)"), b"1234"), "no readable array"),
         (npy(HEADER.format("<f4", "(2,)"), b"1234"), "4 bytes where its header announces 8"),
         (npy(HEADER.format("<f4", "(1,)"), b"12345"), "5 bytes where its header announces 4"),
         (npy(HEADER.format("|O", "(1,)"), b"12345678"), "only a pickle"),
@@ -91,7 +95,7 @@ HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}}}"
         (npy("{" * 100, b"1234"), "no readable array"),
         (npy("-" * 118, b"1234"), "no readable array"),
         (npy(HEADER.format("<q9", "(1,)"), b"1234"), "no readable array"),
-        (b"\x93NUMPY\3\0" + npy("")[8:], "a version of .npy"),
+        (b"\x93NUMPY\3\0" + npy("")[8:], "of a version that only tables have"),
         (b"\x93NUMPY\2\0\xff\xff\xff\xff{}", "no readable array"),
     ],
 )

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import struct
-import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -19,21 +18,16 @@ import numpy as np
 
 from resnet_np.errors import UserError, some
 from resnet_np.weights.atomic import atomic_file
+from resnet_np.weights.formats.npy_header import read_header
 from resnet_np.weights.formats.zip_entries import fill, open_zip
 
 FORMAT = 1
 RECORD = "__record__"
 PYTORCH = "a PyTorch file where an .npz is due"
 
-READ_HEADER = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-
-# NumPy reads a header with Python's own parser, which has many ways to say no.
 DAMAGE = (
-    *(ValueError, TypeError, KeyError, OverflowError, SyntaxError, tokenize.TokenError),
-    *(RecursionError, MemoryError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, TypeError, KeyError, OverflowError, MemoryError, RuntimeError),
+    *(EOFError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 
 Arrays = dict[str, np.ndarray]
@@ -70,6 +64,15 @@ def _write_zip(file: BinaryIO, entries: Arrays) -> None:
             info = zipfile.ZipInfo(f"{name}.npy")
             with archive.open(info, "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, a, allow_pickle=False)
+
+
+def has_record(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an `.npz` with a JSON record: one of our own checkpoints."""
+    try:
+        with open(path, "rb") as file, open_zip(file) as archive:
+            return f"{RECORD}.npy" in archive.namelist()
+    except (OSError, *DAMAGE):
+        return False
 
 
 def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | None]:
@@ -115,14 +118,11 @@ def _read_zip(archive: zipfile.ZipFile) -> tuple[Arrays, list[str]]:
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """One `.npy`. Memory is set aside once its header and its size agree."""
     with archive.open(info) as entry:
-        read_header = READ_HEADER.get(np.lib.format.read_magic(entry))
-        if read_header is None:
-            raise ValueError("a version of .npy that only tables have")
         shape, fortran_order, dtype = read_header(entry)
         if dtype.hasobject:
             raise ValueError("Python objects, which only a pickle can store")
         due = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or entry.tell() + due != info.file_size:
+        if entry.tell() + due != info.file_size:
             there = info.file_size - entry.tell()
             raise ValueError(f"{there} bytes where its header announces {due}")
         array = np.empty(shape, dtype, order="F" if fortran_order else "C")
