@@ -8,35 +8,41 @@ import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
 from resnet_np.errors import UserError
-from resnet_np.weights.contract import KERAS_CAFFE, TORCHVISION, Contract
+from resnet_np.weights.contract import HUGGINGFACE, KERAS_CAFFE, TORCHVISION, Contract
 
-CONTRACTS = {"torchvision": TORCHVISION, "keras": KERAS_CAFFE}
-MIB = 1024 * 1024
-MOST_BYTES = 1024 * MIB
-"""No published ResNet is larger; the limit where an entry gives no size."""
-PIECE = 1024 * 1024
+CONTRACTS = {"torchvision": TORCHVISION, "huggingface": HUGGINGFACE, "keras": KERAS_CAFFE}
+LARGEST_FILE = 1 << 30
+"""No published ResNet is larger: the limit where the table gives no length."""
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """The length of a file and its hashes in lower-case hexadecimal digits."""
+
+    bytes: int
+    sha256: str
+    md5: str
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published file; None wherever the publisher says nothing.
+    """One published file; None wherever its publisher says nothing.
 
     kind: "weights", or "classes" for a list of class names.
-    address: where it is, https.
-    bytes: its exact length. mebibytes: its length in 2^20 bytes as published, rounded.
-    sha256: the 64 hexadecimal digits, or as many of the first ones as were published.
-    md5: the 32 hexadecimal digits.
-    top1, top5: per cent of right answers on ImageNet's validation images, as published.
-    bn_eps, contract, variant: as in WeightFile.
-    classes: the name of the entry that lists the class names, in the order of the outputs.
     sources: field -> the address where its value was read.
+    bytes, between: its exact length, or the least and the most that it can be.
+    sha256, md5: hexadecimal digits; of the sha256 as many of the first ones as were published.
+    top1, top5: per cent of right answers on ImageNet's validation images, as published.
+    variant, bn_eps, contract: as in WeightFile.
+    classes: the name of the entry that lists the class names.
     """
 
     name: str
@@ -45,7 +51,7 @@ class Published:
     address: str
     sources: Mapping[str, str]
     bytes: int | None = None
-    mebibytes: float | None = None
+    between: tuple[int, int] | None = None
     sha256: str | None = None
     md5: str | None = None
     licence: str | None = None
@@ -59,40 +65,40 @@ class Published:
 
     @property
     def file_name(self) -> str:
-        """The name in the cache folder. That of the address may stand for two different files."""
-        ending = "".join(PurePosixPath(self.address).suffixes[-1:])
-        return self.name.replace("/", "--") + ending
+        """Its name in the cache folder; the one in the address may stand for several files."""
+        return self.name.replace("/", "--") + PurePosixPath(self.address).suffix
 
     @property
     def has_hash(self) -> bool:
+        """Whether anyone has published what to compare a file with."""
         return self.sha256 is not None or self.md5 is not None
 
-    def size_range(self) -> tuple[int, int]:
+    @property
+    def least_and_most(self) -> tuple[int, int]:
         """The least and the most bytes that the file can have."""
         if self.bytes is not None:
             return self.bytes, self.bytes
-        if self.mebibytes is not None:  # rounded to two digits behind the point
-            return round((self.mebibytes - 0.006) * MIB), round((self.mebibytes + 0.006) * MIB)
-        return 1, MOST_BYTES
+        return self.between or (1, LARGEST_FILE)
 
-    def fits(self, hashes: "Hashes") -> bool:
-        """Whether a file of these hashes is this one: all that was published must agree."""
-        least, most = self.size_range()
-        return (
-            self.has_hash
-            and least <= hashes.bytes <= most
-            and hashes.sha256.startswith(self.sha256 or "")
-            and hashes.md5 == (self.md5 or hashes.md5)
-        )
+    def wrong_size(self, size: int) -> str | None:
+        """What is wrong with a file of so many bytes, or None."""
+        least, most = self.least_and_most
+        if least <= size <= most:
+            return None
+        due = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        return f"{size:,} bytes where {due} are due"
 
-
-@dataclass(frozen=True)
-class Hashes:
-    """The length of a file and its hashes, in lower-case hexadecimal digits."""
-
-    bytes: int
-    sha256: str
-    md5: str
+    def wrong(self, hashes: Hashes) -> str | None:
+        """Why a file with these hashes is not this one, or None if all that is known agrees."""
+        if fault := self.wrong_size(hashes.bytes):
+            return fault
+        for kind, due, found in (
+            ("sha256", self.sha256, hashes.sha256),
+            ("md5", self.md5, hashes.md5),
+        ):
+            if due is not None and not found.startswith(due):
+                return f"a {kind} of {found[: len(due)]} where {due} is due"
+        return None if self.has_hash else "nobody has published its hash"
 
 
 def names() -> list[str]:
@@ -106,7 +112,7 @@ def find(name: str) -> Published:
         return _table()[name]
     except KeyError:
         raise UserError(
-            f"{name!r} is no published file that is known here; known are {', '.join(names())}"
+            f"{name!r} is the name of no published file; known are {', '.join(names())}"
         ) from None
 
 
@@ -118,15 +124,11 @@ def recognise(path: str | os.PathLike[str]) -> Published | None:
     if not os.path.isfile(path):
         return None
     size = os.path.getsize(path)
-    candidates = []
-    for name in names():
-        least, most = find(name).size_range()
-        if least <= size <= most and find(name).has_hash:
-            candidates.append(find(name))
+    candidates = [entry for entry in map(find, names()) if entry.wrong_size(size) is None]
     if not candidates:
         return None
     hashes = hash_file(path)
-    return next((entry for entry in candidates if entry.fits(hashes)), None)
+    return next((entry for entry in candidates if entry.wrong(hashes) is None), None)
 
 
 def hash_file(path: str | os.PathLike[str]) -> Hashes:
@@ -150,28 +152,35 @@ def _table() -> Mapping[str, Published]:
 
 
 def parse(text: str) -> dict[str, Published]:
-    """The entries of a table like registry.toml. Raises ValueError where one is not as it should.
+    """The entries of a text like registry.toml. Raises ValueError, naming the entry, if one is bad.
 
-    A contract is written as the one that it is like and what differs from that:
-    `contract = { like = "torchvision", resize = 232 }`. Sources are written once, under a short
-    name; each entry lists the fields that were read there.
+    What is checked: that all fields are known, that the contract is one, that each source has an
+    address, and that every figure has a source.
     """
     table = tomllib.loads(text)
     return {
-        name: _entry(name, dict(record), table["source"])
+        name: _entry(name, kind, record, table["source"])
         for kind in ("weights", "classes")
-        for name, record in ((n, r | {"kind": kind}) for n, r in table[kind].items())
+        for name, record in table[kind].items()
     }
 
 
-def _entry(name: str, record: dict[str, Any], addresses: Mapping[str, str]) -> Published:
-    unknown = set(record) - {field.name for field in fields(Published)}
-    if unknown:
-        raise ValueError(f"{name}: unknown fields {sorted(unknown)}")
-    if "contract" in record:
-        differing = dict(record["contract"])
-        record["contract"] = replace(CONTRACTS[differing.pop("like")], **differing)
-    record["sources"] = {
-        field: addresses[source] for source, read in record["sources"].items() for field in read
-    }
-    return Published(name=name, **record)
+def _entry(
+    name: str, kind: str, record: Mapping[str, Any], addresses: Mapping[str, str]
+) -> Published:
+    values = dict(record)
+    try:
+        values["sources"] = {
+            field: addresses[source] for source, read in record["sources"].items() for field in read
+        }
+        if "contract" in values:
+            differing = dict(values["contract"])
+            values["contract"] = replace(CONTRACTS[differing.pop("like")], **differing)
+        if "between" in values:
+            least, most = values["between"]
+            values["between"] = (least, most)
+        if unsourced := set(values) - set(values["sources"]) - {"title", "sources"}:
+            raise ValueError(f"no source for {sorted(unsourced)}")
+        return Published(name=name, kind=kind, **values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} in the table of published files: {error}") from error
