@@ -15,6 +15,8 @@ from resnet_np.weights.file import Found, WeightFile
 
 KEY = "resnet_np"
 FIELDS = {"variant", "bn_eps", "contract", "classes"}
+MAX_TEXT = 1 << 20
+"""Characters. The names of ImageNet's 21,841 classes take half of this."""
 
 
 def to_text(file: WeightFile) -> str:
@@ -32,6 +34,8 @@ def to_text(file: WeightFile) -> str:
 def take_text(found: Found, text: str | bytes) -> None:
     """Put what `to_text` wrote into what a reader found; a text that is none is a problem there."""
     try:
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"it is longer than {MAX_TEXT}")
         record = json.loads(text)
         if not isinstance(record, dict) or set(record) != FIELDS:
             raise ValueError(f"it has not the fields {sorted(FIELDS)}")

@@ -47,7 +47,7 @@ def check_same(file: WeightFile, expected: WeightFile) -> None:
         assert getattr(file, fact) == getattr(expected, fact), fact
 
 
-ENDINGS = (".npz",)
+ENDINGS = (".npz", ".safetensors", ".pth", ".pt")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

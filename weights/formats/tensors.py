@@ -63,6 +63,8 @@ def from_torch(path: str) -> Found:
         )
     found = _name_tensors(f"pytorch-{file.layout}", file.arrays)
     found.left_out |= file.left_out
+    if file.facts is not None:
+        facts.take_text(found, file.facts)
     return found
 
 

@@ -29,6 +29,8 @@ from resnet_np.weights.formats.zip_entries import open_zip
 
 MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001
+FACTS = "resnet_np.json"
+"""What torch_writing.py's files have beside the tensors."""
 DAMAGE = (ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
@@ -41,12 +43,14 @@ class TorchFile:
         the file's tensors do.
     left_out: what else is in the file, each with the reason.
     held: bytes of numbers that were read.
+    facts: the text that our own writer puts beside the tensors, or None.
     """
 
     layout: str
     arrays: dict[str, np.ndarray]
     left_out: dict[str, str]
     held: int
+    facts: bytes | None
 
 
 def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -68,14 +72,16 @@ def open_torch(path: str | os.PathLike[str]) -> TorchFile:
             stream = Stream(file, os.fstat(file.fileno()).st_size)
             head = file.read(512)
             file.seek(0)
+            facts = None
             if head.startswith(b"PK"):
                 layout, (state, buffers) = "zip", _read_zip(stream)
+                facts = _read_facts(stream)
             elif torch_tar.is_tar(head):
                 layout, (state, buffers) = "tar", torch_tar.read(stream)
             else:
                 layout, (state, buffers) = "legacy", _read_stream(stream)
         held = sum(buffer.nbytes for buffer in buffers.values())
-        return TorchFile(layout, to_arrays(state.tensors, buffers), state.left_out, held)
+        return TorchFile(layout, to_arrays(state.tensors, buffers), state.left_out, held, facts)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except DAMAGE as error:
@@ -147,6 +153,12 @@ def _read_zip(stream: Stream) -> tuple[StateDict, Buffers]:
                 raise ValueError(f"{name!r} is missing")
             buffers[key] = _read_storage(archive, entries[name], storage, order == b"big")
     return state, buffers
+
+
+def _read_facts(stream: Stream) -> bytes | None:
+    with open_zip(stream.file) as archive:
+        found = [name for name in archive.namelist() if name.endswith(f"/{FACTS}")]
+        return archive.read(found[0]) if found else None
 
 
 def _read_storage(
