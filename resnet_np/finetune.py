@@ -23,7 +23,7 @@ def make_parser() -> Parser:
     """All options. One that is not given is not in the result, so that --resume can tell."""
     from resnet_np.device import DEVICES
     from resnet_np.models import STAGES
-    from resnet_np.models.resnet import SMALLEST_IMAGE
+    from resnet_np.models.resnet import SMALLEST_IMAGE, VARIANTS
     from resnet_np.training.options import OPTIMIZERS
     from resnet_np.training.setup import MODELS
 
@@ -36,7 +36,18 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("--data", metavar="FOLDER", help="class folders, with or without train/, val/, test/")
     add("--model", choices=sorted(MODELS), help="v1.5 (torchvision) or v1 (Keras)")
-    add("--weights", metavar="FILE", help=".npz, .safetensors, Keras .h5, or a checkpoint")
+    add(
+        "--variant",
+        choices=VARIANTS,
+        help="of the weights, where they cannot tell: v1.5 (torchvision's, timm's, Hugging Face's) "
+        "or v1 (Keras'); --model says it, too",
+    )
+    add(
+        "--weights",
+        metavar="FILE|NAME",
+        help="a weight file of any known format, a checkpoint, or a name from "
+        "`python -m resnet_np.weights list`",
+    )
     add(
         "--unfreeze",
         choices=[stage for stage in STAGES if stage != "pool"],

@@ -1,4 +1,6 @@
-"""What a fine-tuned network says about images: `python -m resnet_np.predict CHECKPOINT IMAGE...`.
+"""What a network says about images: `python -m resnet_np.predict WEIGHTS IMAGE...`.
+
+WEIGHTS are a checkpoint of `python -m resnet_np.finetune`, or any weight file that has a head.
 
 With `--similar FOLDER`, the images of a folder that are nearest by feature instead.
 """
@@ -20,12 +22,25 @@ SHOWN = 5
 
 def make_parser() -> Parser:
     """The arguments of the command."""
+    from resnet_np.models.resnet import VARIANTS
+
     parser = Parser(
         prog="python -m resnet_np.predict",
-        description="Classify images with a checkpoint of `python -m resnet_np.finetune`.",
+        description="Classify images with a checkpoint of `python -m resnet_np.finetune`, or with "
+        "any weight file that has a head.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument(
+        "weights",
+        metavar="WEIGHTS",
+        help="a checkpoint, a weight file, or a name from `python -m resnet_np.weights list`",
+    )
     parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        help="of a weight file that cannot tell: v1.5 (torchvision's, timm's, Hugging Face's) or "
+        "v1 (Keras')",
+    )
     parser.add_argument(
         "--similar", metavar="FOLDER", help="show the images in FOLDER that look most alike"
     )
@@ -52,7 +67,9 @@ def main() -> None:
     count = len(arguments.images) + len(folder)
     with report.bars(Console(stderr=True), passing=True) as bars:
         task = bars.add_task("images", total=count, figures="")
-        predictor = Predictor(arguments.checkpoint, lambda done: bars.advance(task, done))
+        predictor = Predictor(
+            arguments.weights, arguments.variant, lambda done: bars.advance(task, done)
+        )
         began = time.perf_counter()
         if arguments.similar is None:
             lines = classify(predictor, arguments.images)

@@ -20,7 +20,7 @@ from resnet_np.weights.contract import (
     Contract,
 )
 from resnet_np.weights.file import WeightFile
-from resnet_np.weights.formats.npz import read_npz, save_npz
+from resnet_np.weights.formats.npz import has_record, read_npz, save_npz
 from resnet_np.weights.formats.torch_file import read_torch
 from resnet_np.weights.reading import read
 
@@ -32,6 +32,7 @@ __all__ = [
     "TORCHVISION_V2",
     "Contract",
     "WeightFile",
+    "has_record",
     "read",
     "read_npz",
     "read_torch",

@@ -49,6 +49,7 @@ STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "pool", "fc")
 SMALLEST_IMAGE = 32
 
 Variant = Literal["v1", "v1.5"]
+VARIANTS = ("v1.5", "v1")
 
 
 class _Recipe:

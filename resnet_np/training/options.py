@@ -26,6 +26,7 @@ class Options:
 
     data: str | None = None
     model: str | None = None
+    variant: str | None = None
     weights: str | None = None
     unfreeze: str = "fc"
     recalibrate: bool = False

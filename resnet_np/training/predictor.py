@@ -1,6 +1,7 @@
 """A fine-tuned network at work: from image files to answers."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,28 +10,44 @@ import numpy as np
 from resnet_np.autograd import Tensor, no_grad, softmax
 from resnet_np.data.images import load_image
 from resnet_np.data.loader import load_ahead
+from resnet_np.errors import UserError
+from resnet_np.models import ResNet
+from resnet_np.models.pretrained import load_weights
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
+from resnet_np.training.setup import network_config
+from resnet_np.weights import WeightFile, has_record, read
 
 AT_ONCE = 8  # images in one batch
 
 
 class Predictor:
-    """The network of a checkpoint, with its class names and the input it expects.
+    """A network with its class names and the input it expects.
 
-    advance: is told how many images more are done, for a progress bar.
+    path: a checkpoint, or any weight file that has a head. variant: of a weight file that cannot
+    tell its own. advance: is told how many images more are done, for a progress bar.
 
-    Raises UserError if the checkpoint is missing, damaged, or for another kind of network.
+    Raises UserError if the file is missing, damaged, or for another kind of network.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], advance: Callable[[int], None] = lambda done: None
+        self,
+        path: str | os.PathLike[str],
+        variant: str | None = None,
+        advance: Callable[[int], None] = lambda done: None,
     ) -> None:
-        checkpoint = load_checkpoint(path)
-        self.model = restore_model(checkpoint)
+        if has_record(path):
+            checkpoint = load_checkpoint(path)
+            self.model, self.classes = restore_model(checkpoint), checkpoint.classes
+            if variant not in (None, self.model.config["variant"]):
+                own = self.model.config["variant"]
+                raise UserError(f"{path}: holds a {own} network, not the {variant} of --variant")
+            self.contract, self.image_size = checkpoint.contract, checkpoint.image_size
+        else:
+            file = read(path)
+            self.model = _from_weights(file, variant)
+            self.classes = file.classes or _numbered(self.model.config["num_classes"])
+            self.contract, self.image_size = file.contract, file.contract.crop
         self.model.eval()
-        self.classes = checkpoint.classes
-        self.contract = checkpoint.contract
-        self.image_size = checkpoint.image_size
         self.advance = advance
 
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
@@ -59,3 +76,23 @@ class Predictor:
                 outputs.append(self.model(x, stop=stop).data)
                 self.advance(len(pixels))
         return np.concatenate(outputs)
+
+
+def _from_weights(file: WeightFile, variant: str | None) -> ResNet:
+    """The network of a weight file, with the head that the file has. Raises UserError."""
+    layers = [array for name, array in file.arrays.items() if name.startswith("fc.")]
+    sizes = [array.shape[1] for array in layers if array.ndim == 2]  # [C, K]
+    if not sizes:
+        raise UserError(
+            f"{file.path}: has no head, so it knows no classes; `python -m resnet_np.finetune "
+            f"--weights {shlex.quote(file.path)}` gives it one"
+        )
+    config = network_config(file, None, variant)
+    model = ResNet(**config, num_classes=sizes[-1], head=tuple(sizes[:-1]))
+    load_weights(model, file, replace_head=False)
+    return model
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    """What to call classes whose names nobody said: nothing is guessed."""
+    return tuple(f"class {k}" for k in range(count))

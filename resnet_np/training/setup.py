@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,20 +51,29 @@ def find_source(options: Options) -> Source:
     if options.weights is None and options.model is not None:
         return _from_scratch(options)
     file = weights.read(options.weights or EMBEDDED)
-    record = file.record or {}
-    depth, variant = _architecture(file, options)
+    size = options.image_size or (file.record or {}).get("image_size") or file.contract.crop
+    config = network_config(file, options.model, options.variant)
+    return Source(file, config, file.contract, size)
+
+
+def network_config(file: WeightFile, model: str | None, variant: str | None) -> dict[str, Any]:
+    """The arguments of ResNet, but those of its head, for the network in a file.
+
+    model, variant: what --model and --variant say. Raises UserError where they contradict the file
+    or each other, and where nobody tells the variant.
+    """
+    depth, told = _find_architecture(file, model, variant)
     config = {
         "depth": depth,
-        "variant": variant,
+        "variant": told,
         "width": file.arrays["conv1.weight"].shape[3] / 64,  # the stem of a full network has 64
         "conv_bias": file.conv_bias,
         "bn_eps": file.bn_eps or 1e-5,
         "bn_momentum": KERAS_MOMENTUM if file.source == "keras" else 0.1,
     }
     # What one of our checkpoints was built with is known, down to what no tensor shows.
-    config |= {k: v for k, v in dict(record.get("model", {})).items() if k not in OF_THE_HEAD}
-    size = options.image_size or record.get("image_size") or file.contract.crop
-    return Source(file, config, file.contract, size)
+    built = dict((file.record or {}).get("model", {}))
+    return config | {k: v for k, v in built.items() if k not in OF_THE_HEAD}
 
 
 def _from_scratch(options: Options) -> Source:
@@ -80,30 +89,44 @@ def _from_scratch(options: Options) -> Source:
             "some with --weights FILE"
         )
     depth, variant = MODELS[options.model]
+    _check_named(options.model, options.variant)
     config = {"depth": depth, "variant": variant}
     return Source(None, config, TORCHVISION, options.image_size or TORCHVISION.crop)
 
 
-def _architecture(file: WeightFile, options: Options) -> tuple[int, str]:
-    """Depth and variant: what the file says and what --model says must not differ."""
+def _find_architecture(
+    file: WeightFile, model: str | None, variant: str | None
+) -> tuple[int, Variant]:
     if file.depth is None:
         raise UserError(f"{file.path}: its blocks are those of no ResNet 18, 34, 50, 101 or 152")
-    if options.model is not None:
-        depth, variant = MODELS[options.model]
-        if depth != file.depth or file.variant not in (None, variant):
-            kind = "" if file.variant is None else f" {file.variant}"
-            raise UserError(
-                f"{file.path}: holds a ResNet-{file.depth}{kind}, not the {options.model} "
-                "that --model asks for"
-            )
-        return depth, variant
-    if file.variant is None and file.depth >= 50:
-        name = f"resnet{file.depth}"
+    if model is not None:
+        depth, named = MODELS[model]
+        if depth != file.depth or file.variant not in (None, named):
+            raise UserError(f"{file.path}: holds {_kind(file)}, not the {model} of --model")
+        _check_named(model, variant)
+        return depth, named
+    if file.depth < 50 and variant == "v1":
+        raise UserError(f"--variant v1: begins with ResNet-50; {file.path} holds {_kind(file)}")
+    if variant is not None and file.variant not in (None, variant):
+        raise UserError(f"{file.path}: holds {_kind(file)}, not the {variant} of --variant")
+    known = file.variant or variant or ("v1.5" if file.depth < 50 else None)
+    if known is None:
         raise UserError(
             f"{file.path}: cannot tell ResNet v1.5 from v1 (the tensors have the same shapes); say "
-            f"--model {name} (v1.5, torchvision's and timm's) or --model {name}-v1 (Keras')"
+            "--variant v1.5 (torchvision's, timm's, Hugging Face's) or --variant v1 (Keras')"
         )
-    return file.depth, file.variant or "v1.5"
+    return file.depth, cast(Variant, known)
+
+
+def _kind(file: WeightFile) -> str:
+    return f"a ResNet-{file.depth}" + (f" {file.variant}" if file.variant else "")
+
+
+def _check_named(model: str, variant: str | None) -> None:
+    """Raise UserError if --variant says another one than the name of the model."""
+    named = MODELS[model][1]
+    if variant not in (None, named):
+        raise UserError(f"--variant {variant}: contradicts --model {model}, which is {named}")
 
 
 def build_model(source: Source, classes: int, options: Options) -> tuple[ResNet, LoadReport | None]:

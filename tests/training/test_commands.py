@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_np.weights import PLAIN, read_npz, save_npz
+from resnet_np.models import ResNet
+from resnet_np.weights import PLAIN, Contract, read, read_npz, save_npz
+from resnet_np.weights.writing import write
 
 
 def command(module: str, *arguments: object) -> list[str]:
@@ -101,9 +104,12 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
     checkpoint, image = folder / "checkpoint.npz", photos / "red" / "00.png"
     text = tmp_path / "text.jpg"
     text.write_text("no image")
-    bare = tmp_path / "ba re.npz"
     arrays, record = read_npz(weights)
-    save_npz(bare, torchvision_layout(arrays))
+    headless, bare = tmp_path / "head less.npz", tmp_path / "bare.npz"
+    trunk = {name: a for name, a in arrays.items() if "fc." not in name}
+    save_npz(headless, torchvision_layout(trunk))
+    state = ResNet(50, width=1 / 16, num_classes=2).state_dict()
+    save_npz(bare, torchvision_layout(state))
     other = tmp_path / "other.npz"
     record["model"]["depth"] = 34
     save_npz(other, arrays, record)
@@ -113,9 +119,11 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
         ([checkpoint, tmp_path / "none.png"], ["none.png: no such file"]),
         ([checkpoint, image, text], ["text.jpg: broken image"]),
         ([tmp_path / "none.npz", image], ["none.npz: cannot be read: No such file"]),
-        ([text, image], ["text.jpg: not an .npz file"]),
+        ([text, image], ["text.jpg: not a known weight format"]),
         ([cut, image], ["cut.npz"]),
-        ([bare, image], ["ba re.npz: bare weights, not a checkpoint", "re.npz' --model resnet18`"]),
+        ([headless, image], ["head less.npz: has no head", "--weights '", "head less.npz'` gives"]),
+        ([checkpoint, image, "--variant", "v1"], ["holds a v1.5 network, not the v1 of --variant"]),
+        ([bare, image], ["bare.npz: cannot tell ResNet v1.5", "--variant v1.5", "--variant v1 "]),
         ([checkpoint, photos], [f"{photos}: a folder, not an image", f"--similar {photos}"]),
         ([other, image], ["other.npz", "layer1.2.conv1.weight is missing"]),
         ([checkpoint], ["IMAGE"]),
@@ -179,18 +187,49 @@ def test_finetune_refuses(weights, photos, tmp_path):
 
 
 def test_weights_that_cannot_tell_the_variant_need_the_model_named(tmp_path, photos):
-    from resnet_np.models import ResNet
-
     state = ResNet(50, width=1 / 16, num_classes=2).state_dict()
     np.savez(tmp_path / "w.npz", **torchvision_layout(state))
     model = ["--weights", tmp_path / "w.npz", "--data", photos, "--image-size", 32, "--epochs", 1]
     refused = call("finetune", *model, cwd=tmp_path)
-    assert_refused(refused, "w.npz: cannot tell", "--model resnet50 ", "--model resnet50-v1")
-    result = call("finetune", *model, "--model", "resnet50-v1", "--out", "o", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    record = read_npz(tmp_path / "o" / "checkpoint.npz")[1]
-    assert record["model"]["variant"] == "v1"
-    assert record["contract"] != PLAIN.to_record()
+    assert_refused(refused, "w.npz: cannot tell", "--variant v1.5 ", "--variant v1 ")
+    for said, variant in [(["--model", "resnet50-v1"], "v1"), (["--variant", "v1.5"], "v1.5")]:
+        result = call("finetune", *model, *said, "--out", variant, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        record = read_npz(tmp_path / variant / "checkpoint.npz")[1]
+        assert record["model"]["variant"] == variant
+        assert record["contract"] != PLAIN.to_record()
+
+
+def test_weights_model_and_variant_must_not_contradict_each_other(weights, photos, tmp_path):
+    np.savez(tmp_path / "w.npz", **torchvision_layout(ResNet(50, width=1 / 16).state_dict()))
+    bare = ["--weights", tmp_path / "w.npz"]
+    known = ["--weights", weights]  # a ResNet-18, of which there is v1.5 alone
+    for arguments, part in [
+        ([*bare, "--model", "resnet50", "--variant", "v1"], "contradicts --model resnet50, which"),
+        ([*bare, "--model", "resnet101"], "w.npz: holds a ResNet-50, not the resnet101 of --model"),
+        ([*known, "--variant", "v1"], "--variant v1: begins with ResNet-50; "),
+        (["--variant", "v1"], "holds a ResNet-50 v1.5, not the v1 of --variant"),
+        (["--variant", "v2"], "--variant"),
+        (["--model", "resnet50", "--variant", "v1", "--unfreeze", "stem"], "contradicts --model"),
+    ]:
+        assert_refused(call("finetune", "--data", photos, *arguments, cwd=tmp_path), part)
+
+
+def test_predict_takes_any_weights_with_a_head(finished, weights, photos, tmp_path):
+    """A network with classes of its own, and the same as bare tensors: the same probabilities."""
+    image = photos / "red" / "00.png"
+    arrays, record = read_npz(weights)
+    checkpoint = call("predict", weights, image, cwd=tmp_path)
+    model = {n.removeprefix("model/"): a for n, a in arrays.items()}
+    contract = Contract.from_record(record["contract"]).with_size(record["image_size"])
+    file = replace(read(weights), arrays=model, contract=contract, classes=None)
+    write(tmp_path / "bare.npz", file)
+    bare = call("predict", "bare.npz", image, cwd=tmp_path)
+    assert bare.returncode == 0, bare.stderr
+    ours, theirs = (result.stdout.splitlines()[1:6] for result in (checkpoint, bare))
+    assert [line.split()[0] for line in ours] == [line.split()[0] for line in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert f"class {'abcde'.index(a.split()[1])}" == " ".join(b.split()[1:])
 
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is installed here")
