@@ -11,17 +11,16 @@ layout is ours.
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnet_np.errors import UserError, some
-from resnet_np.weights import names
+from resnet_np.weights import facts, names
 from resnet_np.weights.contract import KERAS_CAFFE
 from resnet_np.weights.file import Found
-
-if TYPE_CHECKING:
-    import h5py
+from resnet_np.weights.formats import hdf5
+from resnet_np.weights.formats.keras_config import Layer, read_layers
+from resnet_np.weights.formats.keras_nameless import find_names
 
 CURRENT_EPS = 1.001e-5
 OLDER_EPS = 1e-3
@@ -47,68 +46,87 @@ NUMBERED = {
     "bn": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
 
+# Keras 2.12 to 2.14 said in one long word what the others call `layers`.
+OLD_LAYERS = "_layer_checkpoint_dependencies"
+
+OPTIMIZER = ("optimizer_weights", "optimizer")
+
 Layers = dict[str, dict[str, np.ndarray]]
 
 
 def from_hdf5(path: str) -> Found:
     """Read either format of Keras ResNet weights, whole models and nested ones included."""
-    import h5py
+    return find(path, hdf5.dump(path, skip=OPTIMIZER))
 
+
+def find(path: str, dump: hdf5.Dump, config: str | bytes | None = None) -> Found:
+    """The weights in what an HDF5 file holds. Raises UserError if these are none of Keras.
+
+    config: the model's description, where the file does not carry it itself.
+    """
+    config = config or _model_config(dump)
     try:
-        with h5py.File(path, "r") as file:
-            group = file.get("model_weights", file)
-            if "layer_names" in group.attrs or "layer_names0" in group.attrs:
-                found, layers = _from_legacy(group)
-            elif "layers" in file or "_layer_checkpoint_dependencies" in file:
-                found, layers = _from_vars(file)
-            else:
-                raise UserError(
-                    f"{path}: an HDF5 file, but not of Keras weights: it has neither the attribute"
-                    " 'layer_names' nor a group 'layers'"
-                )
-            if "optimizer_weights" in file or "optimizer" in file:
-                found.left_out["optimizer"] = "belongs to the training run, not to the model"
-    except UserError:  # a ValueError, too, but it has said it all
-        raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a readable HDF5 file, or one cut short ({error})") from error
+        described = read_layers(config) if config else []
+    except ValueError as error:
+        raise UserError(f"{path}: its description of the model is damaged ({error})") from error
+    root = "model_weights" if "model_weights" in dump.texts else ""
+    if dump.texts[root].keys() & {"layer_names", "layer_names0"}:
+        found, layers = _from_legacy(path, dump, root)
+    elif dump.texts.keys() & {"layers", OLD_LAYERS}:
+        found, layers = _from_vars(dump, {layer.path: layer.name for layer in described})
+    else:
+        raise UserError(
+            f"{path}: an HDF5 file, but not of Keras weights: it has neither the attribute"
+            " 'layer_names' nor a group 'layers'"
+        )
+    if dump.skipped:
+        found.left_out["optimizer"] = "belongs to the training run, not to the model"
     _name_layers(found, layers)
+    _check_described(found, described)
+    if isinstance(text := dump.texts[""].get(facts.KEY), str):
+        facts.take_text(found, text)
     return found
 
 
-def _from_legacy(group: "h5py.Group") -> tuple[Found, Layers]:
+def _model_config(dump: hdf5.Dump) -> str | None:
+    text = dump.texts[""].get("model_config")
+    return text if isinstance(text, str) else None
+
+
+def _from_legacy(path: str, dump: hdf5.Dump, root: str) -> tuple[Found, Layers]:
     """Layers of the legacy format: {layer: {Keras' tensor name: array}}."""
     found = Found("keras-h5", "keras", KERAS_CAFFE, variant="v1")
     layers: Layers = defaultdict(dict)
-    for layer in _text_list(group, "layer_names"):
-        if layer not in group:
+    for layer in _text_list(path, dump, root, "layer_names"):
+        group = f"{root}/{layer}" if root else layer
+        if group not in dump.texts:
             found.problems.append(f"the layer {layer!r} is listed but not there")
             continue
-        for tensor in _text_list(group[layer], "weight_names"):
-            if tensor not in group[layer]:
+        for tensor in _text_list(path, dump, group, "weight_names"):
+            if f"{group}/{tensor}" not in dump.arrays:
                 found.problems.append(f"'{layer}/{tensor}' is listed but not there")
                 continue
             owner, leaf = _owner(layer, tensor), _leaf(tensor)
             if leaf in layers[owner]:
                 found.problems.append(f"'{layer}/{tensor}' is a second {leaf} of {owner!r}")
-            layers[owner][leaf] = group[layer][tensor][()]
+            layers[owner][leaf] = dump.arrays[f"{group}/{tensor}"]
     return found, layers
 
 
-def _text_list(group: "h5py.Group", attribute: str) -> list[str]:
+def _text_list(path: str, dump: hdf5.Dump, group: str, attribute: str) -> list[str]:
     """A list of names kept in one attribute or, if it is long, in attribute0, attribute1, ..."""
-    if attribute in group.attrs:
-        pieces = [group.attrs[attribute]]
-    else:
-        count = sum(re.fullmatch(rf"{attribute}\d+", name) is not None for name in group.attrs)
-        if not count:
-            raise KeyError(f"{group.name} has no attribute {attribute!r}")
-        pieces = [group.attrs[f"{attribute}{i}"] for i in range(count)]
-    return [_text(name) for piece in pieces for name in piece]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    texts = dump.texts[group]
+    pieces = [attribute]
+    if attribute not in texts:
+        count = sum(re.fullmatch(rf"{attribute}\d+", name) is not None for name in texts)
+        pieces = [f"{attribute}{i}" for i in range(max(1, count))]
+    listed: list[str] = []
+    for piece in pieces:
+        value = texts.get(piece)
+        if not isinstance(value, list):
+            raise UserError(f"{path}: the layer /{group} has no attribute {attribute!r} with names")
+        listed += value
+    return listed
 
 
 def _owner(layer: str, tensor: str) -> str:
@@ -129,33 +147,48 @@ def _leaf(tensor: str) -> str:
     return next((leaf for leaf in LEAVES if last == leaf or last.endswith(f"_{leaf}")), last)
 
 
-def _from_vars(file: "h5py.File") -> tuple[Found, Layers]:
-    """Layers of a `.weights.h5`: {layer: {Keras' tensor name: array}}."""
+def _from_vars(dump: hdf5.Dump, described: dict[str, str]) -> tuple[Found, Layers]:
+    """Layers of a `.weights.h5`: {layer: {Keras' tensor name: array}}.
+
+    described: {path: name of the layer} of the model's description, for files without names.
+    """
     found = Found("keras-weights-h5", "keras", KERAS_CAFFE, variant="v1")
-    layers: Layers = defaultdict(dict)
-    nameless: list[str] = []
-
-    def visit(path: str, item: "h5py.Group | h5py.Dataset") -> None:
-        if path.rpartition("/")[2] != "vars" or path.startswith("optimizer/") or not len(item):
-            return
-        if "name" not in item.attrs:
-            nameless.append(path)
-            return
-        layer = _text(item.attrs["name"])
-        if layer in layers and layer in _KNOWN:
-            found.problems.append(f"{path!r} is a second layer {layer!r}")
-        elif layer in layers:  # the states of several random generators share one name
-            layer = path
-        layers[layer] = _numbered(layer, {key: item[key][()] for key in item})
-
-    file.visititems(visit)
-    if nameless:
-        found.problems.append(
-            f"{len(nameless)} layers carry no name ({some(nameless)}), as older versions of Keras"
-            " wrote it, and their order does not tell which is which: load it there and save it as"
-            " a legacy .h5"
-        )
+    groups: Layers = defaultdict(dict)
+    for path, array in dump.arrays.items():
+        group, _, key = path.rpartition("/")
+        if group.rpartition("/")[2] == "vars":
+            groups[group.rpartition("/")[0]][key] = array
+        else:
+            found.left_out[path] = "is not among the variables of a layer"
+    layers: Layers = {}
+    for path, name in _names_of(found, dump, groups, described).items():
+        if name in layers and name in _KNOWN:
+            found.problems.append(f"{path!r} is a second layer {name!r}")
+        # The states of several random generators share one name.
+        layers[path if name in layers else name] = _numbered(name, groups[path])
     return found, layers
+
+
+def _names_of(
+    found: Found, dump: hdf5.Dump, groups: Layers, described: dict[str, str]
+) -> dict[str, str]:
+    """{path: name} of each layer: written beside it, or described, or told by the order."""
+    layers = {path: dump.texts[f"{path}/vars" if path else "vars"].get("name") for path in groups}
+    named = {path: name for path, name in layers.items() if isinstance(name, str)}
+    nameless = {path.replace(OLD_LAYERS, "layers"): path for path in layers if path not in named}
+    order: dict[str, str] = {}
+    if not any(layer in _KNOWN for layer in named.values()) and not described.keys() & nameless:
+        try:
+            order = find_names({path: groups[origin] for path, origin in nameless.items()})
+        except ValueError as error:
+            found.problems.append(
+                f"{len(nameless)} layers carry no name ({some(list(nameless.values()))}), as older"
+                " versions of Keras wrote it, and they are not those of a ResNet-50, 101 or 152"
+                f" (v1) by their order: {error}; load it there and save it as .keras"
+            )
+    for path, origin in nameless.items():
+        named[origin] = described.get(path) or order.get(path) or origin
+    return named
 
 
 def _numbered(layer: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -172,6 +205,10 @@ def _numbered(layer: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarra
 _CURRENT = names.keras_names(152)
 _OLDER = names.keras1_names()
 _KNOWN = _CURRENT | _OLDER
+
+# In v1 the first convolution of a stage takes every second pixel, in v1.5 the one behind it.
+_HALVING = {f"layer{stage}.0.conv1" for stage in (2, 3, 4)}
+_TWO = (2, [2, 2])
 
 
 def _name_layers(found: Found, layers: Layers) -> None:
@@ -191,6 +228,27 @@ def _name_layers(found: Found, layers: Layers) -> None:
         for leaf, array in tensors.items():
             found.add(f"{table[layer]}.{LEAVES.get(leaf, leaf)}", array, f"{layer}/{leaf}")
     _place_others(found, others)
+
+
+def _check_described(found: Found, described: list[Layer]) -> None:
+    """The epsilon is what the model's description says, and it has to have v1's strides."""
+    values = {
+        repr(layer.arguments["epsilon"]): layer.arguments["epsilon"]
+        for layer in described
+        if names.kind(_KNOWN.get(layer.name, "")) == "bn" and "epsilon" in layer.arguments
+    }
+    try:
+        if len(values) > 1:
+            raise ValueError(f"its batch norms have different epsilons ({some(list(values))})")
+        for value in values.values():
+            found.bn_eps = facts.check_eps(value)
+    except ValueError as error:
+        found.problems.append(str(error))
+    found.problems += [
+        f"{layer.name!r} has strides {layer.arguments['strides']!r} where v1 has 2"
+        for layer in described
+        if _KNOWN.get(layer.name) in _HALVING and layer.arguments.get("strides", 2) not in _TWO
+    ]
 
 
 def _place_others(found: Found, others: Layers) -> None:

@@ -15,6 +15,7 @@ from resnet_np.errors import UserError
 from resnet_np.weights import facts, layout, names
 from resnet_np.weights.contract import HUGGINGFACE, PLAIN, TORCHVISION, Contract
 from resnet_np.weights.file import Found
+from resnet_np.weights.formats.keras_zip import from_keras_zip, is_keras_zip
 from resnet_np.weights.formats.npz import read_npz
 from resnet_np.weights.formats.safetensors_file import read_safetensors
 from resnet_np.weights.formats.torch_file import is_torch_zip, open_torch
@@ -25,8 +26,10 @@ COUNTER = "counts training batches; running statistics here have a fixed momentu
 
 
 def from_zip(path: str) -> Found:
-    """Read a zip: PyTorch's files are some since 1.6, an `.npz` is one."""
-    return from_torch(path) if is_torch_zip(path) else from_npz(path)
+    """Read a zip: PyTorch's files are some since 1.6, a `.keras` and an `.npz` are one."""
+    if is_torch_zip(path):
+        return from_torch(path)
+    return from_keras_zip(path) if is_keras_zip(path) else from_npz(path)
 
 
 def from_npz(path: str) -> Found:
