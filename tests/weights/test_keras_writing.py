@@ -12,6 +12,7 @@ from tiny import our_layout, published_names, torchvision_arrays, weight_file
 from resnet_np.errors import UserError
 from resnet_np.weights import KERAS_CAFFE, TORCHVISION, WeightFile, read
 from resnet_np.weights.formats.keras_writing import layers_in_order, write_keras
+from resnet_np.weights.writing import write
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "keras3_top.weights.h5"
 
@@ -92,6 +93,11 @@ def test_read_back(tmp_path: Path, head: bool) -> None:
         assert back.arrays[name].dtype == array.dtype
         np.testing.assert_array_equal(back.arrays[name], array, err_msg=name)
     assert os.listdir(tmp_path) == ["a.weights.h5"]
+
+
+def test_chosen_by_the_ending(tmp_path: Path) -> None:
+    write(tmp_path / "a.weights.h5", narrow())
+    assert "layers/conv2d_52/vars" in names_in(tmp_path / "a.weights.h5")
 
 
 def test_adapted_to_keras(tmp_path: Path) -> None:

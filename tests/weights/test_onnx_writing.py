@@ -19,6 +19,7 @@ from resnet_np.models import ResNet
 from resnet_np.weights import Contract, WeightFile
 from resnet_np.weights.formats.onnx_graph import Graph, fold_batch_norms
 from resnet_np.weights.formats.onnx_writing import OPSET, write_onnx
+from resnet_np.weights.writing import write
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "18": {"depth": 18},
@@ -214,6 +215,15 @@ def test_folded_has_no_batch_norm(tmp_path: Path) -> None:
     model = written(tmp_path, small(), fold=True)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     assert not [name for name in tensors_of(model) if "bn" in name or "downsample.1" in name]
+
+
+def test_chosen_by_the_ending(tmp_path: Path) -> None:
+    for fold in (False, True):
+        write(tmp_path / "a.onnx", small(), fold=fold)
+        write_onnx(str(tmp_path / "b.onnx"), small(), fold=fold)
+        assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    with pytest.raises(UserError, match=r"a\.npz: batch norm can be folded .* in \.onnx only$"):
+        write(tmp_path / "a.npz", small(), fold=True)
 
 
 def test_double_precision_is_rounded_and_said(tmp_path: Path) -> None:
