@@ -53,29 +53,65 @@ def decode(path: str | os.PathLike[str]) -> "Image":
 
 
 def fit(image: "Image", contract: Contract, size: int) -> np.ndarray:
-    """Resize the shorter side to `contract.resize_for(size)`, cut out the centre: [size, size, 3].
+    """Resize and crop, or stretch, as the contract says: uint8 [size, size, 3].
 
-    The longer side is rounded down and the crop's corner to the nearest pixel, as torchvision does.
+    To crop, the shorter side becomes `contract.resize_for(size)` and the longer one is rounded
+    down, as torchvision and Hugging Face do; `contract.corner` says how the corner is rounded.
     """
+    if contract.fit == "stretch":
+        return _resize(image, size, size, contract)
     shorter = contract.resize_for(size)
     w, h = image.size
     new_w, new_h = (shorter, int(shorter * h / w)) if w <= h else (int(shorter * w / h), shorter)
-    image = _resize(image, new_w, new_h, contract)
-    left, top = round((new_w - size) / 2), round((new_h - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    pixels = _resize(image, new_w, new_h, contract)
+    rounded = round if contract.corner == "nearest" else int
+    top, left = rounded((new_h - size) / 2), rounded((new_w - size) / 2)
+    return pixels[top : top + size, left : left + size]
 
 
-def _resize(image: "Image", w: int, h: int, contract: Contract) -> "Image":
+def _resize(image: "Image", w: int, h: int, contract: Contract) -> np.ndarray:
+    """-> uint8 [h, w, 3]."""
     from PIL import Image
 
-    if (w, h) == image.size:
-        return image
-    filter_ = Image.Resampling[contract.interpolation.upper()]
     if contract.antialias:
-        return image.resize((w, h), filter_)
-    # An affine map samples each output pixel at one point: no averaging when the image shrinks.
-    matrix = (image.width / w, 0.0, 0.0, 0.0, image.height / h, 0.0)
-    return image.transform((w, h), Image.Transform.AFFINE, matrix, filter_)
+        return np.asarray(image.resize((w, h), Image.Resampling[contract.interpolation.upper()]))
+    x = _sample(np.asarray(image, np.float32), h, contract.interpolation)  # [H, W, 3] -> [h, W, 3]
+    x = _sample(x.swapaxes(0, 1), w, contract.interpolation).swapaxes(0, 1)  # -> [h, w, 3]
+    return x.round().clip(0, 255).astype(np.uint8)
+
+
+def _sample(x: np.ndarray, size: int, interpolation: str) -> np.ndarray:
+    """Read rows at `size` points between them, as PyTorch does: [H, W, 3] -> [size, W, 3].
+
+    Row i of the new image lies at (i + 1/2) * H / size - 1/2 in the old one. Its neighbours count
+    by their distance; beyond the edge the last row goes on. "nearest" is the row above i * H / size
+    instead, of which PyTorch says itself that the halves are missing.
+    """
+    i, step = np.arange(size, dtype=np.float32), np.float32(len(x) / size)
+    if interpolation == "nearest":
+        return x[(i * step).astype(int).clip(0, len(x) - 1)]
+    weight, reach = (_bilinear, 1) if interpolation == "bilinear" else (_bicubic, 2)
+    at = (i + np.float32(0.5)) * step - np.float32(0.5)
+    first = np.floor(at).astype(int)
+    y = np.zeros((size, *x.shape[1:]), np.float32)
+    for row in range(1 - reach, 1 + reach):
+        weights = weight(np.abs(at - (first + row).astype(np.float32)))
+        y += weights[:, None, None] * x[(first + row).clip(0, len(x) - 1)]
+    return y
+
+
+def _bilinear(distance: np.ndarray) -> np.ndarray:
+    return 1 - distance
+
+
+def _bicubic(d: np.ndarray, a: float = -0.75) -> np.ndarray:
+    """Keys 1981, "Cubic convolution interpolation for digital image processing", equation 4.
+
+    Keys takes a = -1/2 there, and so does Pillow. PyTorch takes -3/4 where it does not average.
+    """
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, far)
 
 
 def _upright(image: "Image") -> "Image":

@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from resnet_np.data.images import decode, fit, load_image
 from resnet_np.errors import UserError
-from resnet_np.weights.contract import PLAIN, TORCHVISION
+from resnet_np.weights.contract import KERAS_CAFFE, PLAIN, TORCHVISION
 
 
 def noise(w: int, h: int, mode: str = "RGB") -> Image.Image:
@@ -146,3 +146,37 @@ def test_broken_files_are_named(tmp_path):
             decode(tmp_path / name)
     with pytest.raises(UserError, match=r"nothing\.jpg: no such file"):
         decode(tmp_path / "nothing.jpg")
+
+
+def test_stretch_takes_the_whole_image():
+    halves = np.zeros((40, 80, 3), np.uint8)
+    halves[:, 40:] = 200
+    square = fit(Image.fromarray(halves), KERAS_CAFFE, 10)
+    assert square[0, :, 0].tolist() == [0] * 5 + [200] * 5
+
+
+@pytest.mark.parametrize(("corner", "left"), [("nearest", 2), ("down", 1)])
+def test_the_corner_of_the_crop(corner, left):
+    # 7 columns, 4 are wanted: one and a half are left over on each side.
+    contract = replace(TORCHVISION, resize=224, corner=corner)
+    image = noise(7, 4)
+    assert np.array_equal(fit(image, contract, 4), np.asarray(image)[:, left : left + 4])
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "expected"),
+    [
+        ("nearest", [10, 60, 200, 110]),  # the first of each two
+        ("bilinear", [15, 80, 155, 110]),  # the mean of each two
+        # 19/32 of the two neighbours minus 3/32 of the next two; the edge goes on
+        ("bicubic", [11.25, 74.375, 164.375, 110]),
+    ],
+)
+def test_by_hand_without_antialias(interpolation, expected):
+    row = np.array([10, 20, 60, 100, 200, 110, 110, 110], np.uint8)
+    pixels = np.broadcast_to(row[None, :, None], (8, 8, 3))
+    contract = replace(PLAIN, antialias=False, interpolation=interpolation)
+    for image in (pixels, pixels.swapaxes(0, 1)):
+        small = fit(Image.fromarray(np.ascontiguousarray(image)), contract, 4)
+        line = small[0] if image is pixels else small[:, 0]
+        assert line[:, 2].tolist() == np.round(expected).tolist()
