@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "compare"))
 import sources
+from imported import noise
 from sources import FORMATS, SOURCES
 
 from resnet_np.errors import UserError
@@ -27,12 +28,12 @@ IMAGES = 2
 
 def cells(name: str) -> Iterator[tuple[str, float, list[str]]]:
     """(format, relative error, what else is wrong) of one source."""
-    source = SOURCES[name](SIZE)
-    images = sources.noise(IMAGES, SIZE)
+    source = SOURCES[name](SIZE, 1)
+    images = noise(IMAGES, SIZE)
     expected = source.run(images)
     for format in source.save:
         try:
-            file = sources.imported(source, format)
+            file = sources.read_back(source, format)
             error = sources.error(source, file, images, expected)
         except UserError as refused:
             yield format, float("inf"), [str(refused)]

@@ -28,12 +28,10 @@ from timm.utils import CheckpointSaver, ModelEmaV3
 from torch.optim.swa_utils import AveragedModel
 from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
 
-from resnet_np import Tensor, no_grad
-from resnet_np.models import ResNet
-from resnet_np.models.pretrained import load_weights
 from resnet_np.weights import TORCHVISION, WeightFile, read
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "golden")]
+import imported
 from make_torch_files import write_tar
 from numbers_by_name import numbers
 from parity import relative_error, torch_layout
@@ -77,69 +75,43 @@ class Source:
     left_out: frozenset[str]
 
 
-def imported(source: Source, format: str) -> WeightFile:
+def read_back(source: Source, format: str) -> WeightFile:
     """What is read here from the framework's file, which is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         return read(source.save[format](Path(folder)))
 
 
-def wrong_facts(source: Source, format: str, file: WeightFile) -> list[str]:
-    """What a reader has found out wrongly about a file."""
-    variant = source.variant if format in source.tells else None
-    keras_like = source.names == "keras"
-    expected = {
+def expected_facts(source: Source, format: str) -> dict[str, Any]:
+    """What a reader has to find out about one of its files: the facts of tests/imported.py."""
+    of_keras = source.names == "keras"
+    return {
         "format": FORMATS[format],
         "source": source.names,
         "depth": source.depth,
-        "variant": variant,
+        "variant": source.variant if format in source.tells else None,
         "bn_eps": source.bn_eps,
-        "conv_bias": keras_like,
-        "color": "BGR" if keras_like else "RGB",
-        "left_out": source.left_out,
+        "conv_bias": of_keras,
+        "color": "BGR" if of_keras else "RGB",
+        "left_out": sorted(source.left_out),
+        "left out without a reason": [],
         "folded_statistics": False,
-        "without reason": [],
     }
-    found = {
-        **{fact: getattr(file, fact, None) for fact in expected},
-        "color": file.contract.color,
-        "left_out": frozenset(file.left_out),
-        "without reason": [name for name, reason in file.left_out.items() if not reason],
-    }
+
+
+def wrong_facts(source: Source, format: str, file: WeightFile) -> list[str]:
+    """What a reader has found out wrongly about a file."""
+    found = imported.facts(file)
     return [
         f"{fact} is {found[fact]!r}, not {value!r}"
-        for fact, value in expected.items()
+        for fact, value in expected_facts(source, format).items()
         if found[fact] != value
     ]
 
 
-def our_output(source: Source, file: WeightFile, images: np.ndarray) -> np.ndarray:
-    """What our network computes with the file, after the preprocessing that the file asks for."""
-    head = file.arrays.get("fc.weight")
-    model = ResNet(
-        source.depth,
-        variant=source.variant,  # type: ignore[arg-type]
-        num_classes=1 if head is None else head.shape[1],
-        include_top=head is not None,
-        width=file.arrays["conv1.weight"].shape[3] / 64,
-        conv_bias=file.conv_bias,
-        bn_eps=source.bn_eps,
-    )
-    report = load_weights(model, file, replace_head=False)
-    assert not report.missing and set(report.used) == set(file.arrays)
-    model.eval()
-    with no_grad():
-        return model(Tensor(file.contract.normalise(images))).numpy()
-
-
 def error(source: Source, file: WeightFile, images: np.ndarray, expected: np.ndarray) -> float:
     """The largest max|a - b| / max|b| of any image."""
-    ours = our_output(source, file, images)
+    ours = imported.run(file, source.variant, images)
     return max(relative_error(a, b) for a, b in zip(ours, expected, strict=True))
-
-
-def noise(count: int, size: int) -> np.ndarray:
-    """Images of random bytes."""
-    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
 # --- PyTorch -------------------------------------------------------------------------------------
@@ -159,6 +131,28 @@ def randomise(network: torch.nn.Module) -> torch.nn.Module:
         if LAST_NORM.fullmatch(name):
             tensor /= 3
     return network.eval()
+
+
+def narrowed(network: torch.nn.Module, narrow: int) -> torch.nn.Module:
+    """The same with one `narrow`-th of all channels, but for the image's."""
+
+    def part(channels: int) -> int:
+        return channels if channels == 3 else channels // narrow
+
+    for name, layer in list(network.named_modules()):
+        new: torch.nn.Module
+        if isinstance(layer, torch.nn.Conv2d):
+            sizes = (layer.kernel_size, layer.stride, layer.padding)
+            channels = part(layer.in_channels), part(layer.out_channels)
+            new = torch.nn.Conv2d(*channels, *sizes, bias=False)  # type: ignore[arg-type]
+        elif isinstance(layer, torch.nn.BatchNorm2d):
+            new = torch.nn.BatchNorm2d(part(layer.num_features), layer.eps)
+        elif isinstance(layer, torch.nn.Linear):
+            new = torch.nn.Linear(part(layer.in_features), part(layer.out_features))
+        else:
+            continue
+        network.set_submodule(name, new)
+    return network
 
 
 def torch_to_ours(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -245,16 +239,20 @@ def torch_source(
     )
 
 
-def from_torchvision(depth: int) -> Source:
-    network = randomise(getattr(torchvision.models, f"resnet{depth}")())
+def plain(depth: int, narrow: int) -> torch.nn.Module:
+    return narrowed(getattr(torchvision.models, f"resnet{depth}")(), narrow)
+
+
+def from_torchvision(depth: int, narrow: int) -> Source:
+    network = randomise(plain(depth, narrow))
     state = network.state_dict()
     makers = {"zip": zipped, "legacy": legacy, "tar": tar, "safetensors": safetensors, "npz": npz}
     save = {format: maker(state) for format, maker in makers.items()}
     return torch_source(network, depth, save, counters(state))
 
 
-def from_timm(depth: int) -> Source:
-    network = randomise(timm.create_model(f"resnet{depth}"))
+def from_timm(depth: int, narrow: int) -> Source:
+    network = randomise(narrowed(timm.create_model(f"resnet{depth}"), narrow))
     state = network.state_dict()
 
     def hub(name: str) -> Save:
@@ -286,10 +284,6 @@ class InAClass(torch.nn.Module):
             network.fc = torch.nn.Identity()
 
 
-def small_network() -> torch.nn.Module:
-    return torchvision.models.resnet18(num_classes=10)
-
-
 def in_parallel(network: torch.nn.Module) -> dict[str, Any]:
     return torch.nn.DataParallel(network).state_dict()
 
@@ -313,20 +307,20 @@ CHECKPOINTS: dict[str, tuple[str | None, Callable[[torch.nn.Module], dict[str, A
 }
 
 
-def from_checkpoint(name: str) -> Source:
+def from_checkpoint(name: str, narrow: int) -> Source:
     """ResNet-18 as training scripts save it: wrapped, prefixed, beside other things."""
-    network = randomise(small_network())
+    network = randomise(plain(18, narrow))
     wrapper, state_of = CHECKPOINTS[name]
     state = state_of(network)
-    beside = of_training(network) if wrapper else {}
+    beside = of_training(network, plain(18, narrow)) if wrapper else {}
     saved = {wrapper: state, **beside} if wrapper else state
     left_out = counters(state) | ({"n_averaged"} & set(state)) | set(beside)
     save = {"zip": zipped(saved), "legacy": legacy(saved)}
     return torch_source(network, 18, save, left_out)
 
 
-def of_training(network: torch.nn.Module) -> dict[str, Any]:
-    """What lies beside the weights in a checkpoint; the average is another network's."""
+def of_training(network: torch.nn.Module, average: torch.nn.Module) -> dict[str, Any]:
+    """What lies beside the weights in a checkpoint; the average has other numbers than they."""
     optimizer = trained(network)
     return {
         "epoch": 89,
@@ -335,7 +329,7 @@ def of_training(network: torch.nn.Module) -> dict[str, Any]:
         "args": argparse.Namespace(lr=0.5, data_path=Path("imagenet")),
         "optimizer": optimizer.state_dict(),
         "lr_scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 30).state_dict(),
-        "model_ema": averaged(small_network()),
+        "model_ema": averaged(average),
     }
 
 
@@ -349,9 +343,9 @@ def trained(network: torch.nn.Module) -> torch.optim.Optimizer:
     return optimizer
 
 
-def from_backbone() -> Source:
+def from_backbone(narrow: int) -> Source:
     """Pooled features: the head of the class is none of the ResNet."""
-    whole = randomise(InAClass("backbone", small_network(), head=True))
+    whole = randomise(InAClass("backbone", plain(18, narrow), head=True))
     state = torch.nn.DataParallel(whole).state_dict()
     head = {"module.classifier.weight", "module.classifier.bias"}
     save = {"zip": zipped(state), "legacy": legacy(state)}
@@ -359,9 +353,9 @@ def from_backbone() -> Source:
     return torch_source(whole.backbone, 18, save, left_out)
 
 
-def from_timm_saver() -> Source:
-    network = randomise(timm.create_model("resnet18", num_classes=10))
-    average = ModelEmaV3(small_network())
+def from_timm_saver(narrow: int) -> Source:
+    network = randomise(narrowed(timm.create_model("resnet18"), narrow))
+    average = ModelEmaV3(plain(18, narrow))
 
     def save(folder: Path) -> Path:
         saver = CheckpointSaver(
@@ -378,15 +372,17 @@ def from_timm_saver() -> Source:
 # --- Hugging Face --------------------------------------------------------------------------------
 
 
-def from_transformers(depth: int, variant: str = "v1.5") -> Source:
+def from_transformers(depth: int, narrow: int, variant: str = "v1.5") -> Source:
     """`downsample_in_bottleneck` puts the stride into the first 1x1, as in v1."""
     basic = depth < 50
+    channels = 64 // narrow
     config = ResNetConfig(
+        embedding_size=channels,
         depths=[2, 2, 2, 2] if basic else [3, 4, 6, 3],
-        hidden_sizes=[64, 128, 256, 512] if basic else [256, 512, 1024, 2048],
+        hidden_sizes=[channels * 2**i * (1 if basic else 4) for i in range(4)],
         layer_type="basic" if basic else "bottleneck",
         downsample_in_bottleneck=variant == "v1",
-        num_labels=1000,
+        num_labels=1000 // narrow,
     )
     network = randomise(ResNetForImageClassification(config))
     state = network.state_dict()
@@ -460,23 +456,38 @@ def keras_source(model: keras.Model, depth: int) -> Source:
     )
 
 
-def from_keras(size: int, depth: int = 50, top: bool = True) -> Source:
-    model = getattr(keras.applications, f"ResNet{depth}")(
+def narrowed_keras(model: keras.Model, narrow: int) -> keras.Model:
+    """The same with one `narrow`-th of all channels, but for the image's."""
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        for count in config.keys() & {"filters", "units"}:
+            config[count] //= narrow
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(model, clone_function=clone)
+
+
+def keras_network(size: int, narrow: int, depth: int = 50, top: bool = True) -> keras.Model:
+    network = getattr(keras.applications, f"ResNet{depth}")(
         weights=None,
         include_top=top,
         pooling="avg",
         classifier_activation=None,
         input_shape=(size, size, 3),
     )
-    keras_resnet.randomise(model)
-    return keras_source(model, depth)
+    return narrowed_keras(network, narrow) if narrow > 1 else network
 
 
-def from_nested_keras(size: int, frozen: bool) -> Source:
+def from_keras(size: int, narrow: int, depth: int = 50, top: bool = True) -> Source:
+    network = keras_network(size, narrow, depth, top)
+    keras_resnet.randomise(network)
+    return keras_source(network, depth)
+
+
+def from_nested_keras(size: int, narrow: int, frozen: bool) -> Source:
     """The usual fine-tuning model: a trunk as one layer, a head behind it."""
-    trunk = keras.applications.ResNet50(
-        weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3)
-    )
+    trunk = keras_network(size, narrow, top=False)
     trunk.trainable = not frozen
     layers = [keras.layers.Input((size, size, 3)), trunk]
     layers += [keras.layers.Dropout(0.5), keras.layers.Dense(13)]
@@ -487,18 +498,19 @@ def from_nested_keras(size: int, frozen: bool) -> Source:
 
 # --- all of them ---------------------------------------------------------------------------------
 
-# row of the table -> the network; Keras' are built for images of one size
-SOURCES: dict[str, Callable[[int], Source]] = {
-    "torchvision ResNet-18": lambda size: from_torchvision(18),
-    "torchvision ResNet-50": lambda size: from_torchvision(50),
-    "timm resnet18": lambda size: from_timm(18),
-    "timm resnet50": lambda size: from_timm(50),
-    "timm CheckpointSaver": lambda size: from_timm_saver(),
-    **{name: lambda size, name=name: from_checkpoint(name) for name in CHECKPOINTS},
-    "checkpoint: module.backbone.": lambda size: from_backbone(),
-    "transformers ResNet-18": lambda size: from_transformers(18),
-    "transformers ResNet-50": lambda size: from_transformers(50),
-    "transformers ResNet-50 v1": lambda size: from_transformers(50, "v1"),
+# row of the table -> its network, made for the size of images (Keras' are for one size) and with
+# one n-th of the channels
+SOURCES: dict[str, Callable[[int, int], Source]] = {
+    "torchvision ResNet-18": lambda size, narrow: from_torchvision(18, narrow),
+    "torchvision ResNet-50": lambda size, narrow: from_torchvision(50, narrow),
+    "timm resnet18": lambda size, narrow: from_timm(18, narrow),
+    "timm resnet50": lambda size, narrow: from_timm(50, narrow),
+    "timm CheckpointSaver": lambda size, narrow: from_timm_saver(narrow),
+    **{name: lambda size, narrow, name=name: from_checkpoint(name, narrow) for name in CHECKPOINTS},
+    "checkpoint: module.backbone.": lambda size, narrow: from_backbone(narrow),
+    "transformers ResNet-18": lambda size, narrow: from_transformers(18, narrow),
+    "transformers ResNet-50": lambda size, narrow: from_transformers(50, narrow),
+    "transformers ResNet-50 v1": lambda size, narrow: from_transformers(50, narrow, "v1"),
     "Keras ResNet50": from_keras,
     "Keras ResNet50, no top": partial(from_keras, top=False),
     "Keras ResNet50 in a Sequential": partial(from_nested_keras, frozen=False),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import sources
+from imported import noise
 from sources import SOURCES
 
 # Keras' own conversion to NumPy is older than NumPy's copy keyword.
@@ -11,17 +12,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 TOLERANCE = 1e-5
 SIZE = 64
-# The longest are in benchmarks/acceptance/08_sources.py alone.
-QUICK = SOURCES.keys() - {"Keras ResNet101", "Keras ResNet50, no top"}
+NARROW = 4  # benchmarks/acceptance/08_sources.py has all channels
 
 
-@pytest.mark.parametrize("name", sorted(QUICK))
+@pytest.mark.parametrize("name", SOURCES)
 def test_every_format(name: str) -> None:
-    source = SOURCES[name](SIZE)
-    images = sources.noise(2, SIZE)
+    source = SOURCES[name](SIZE, NARROW)
+    images = noise(2, SIZE)
     expected = source.run(images)
     for format in source.save:
-        file = sources.imported(source, format)
+        file = sources.read_back(source, format)
         assert not sources.wrong_facts(source, format, file), format
         assert sources.error(source, file, images, expected) <= TOLERANCE, format
 
@@ -36,10 +36,10 @@ SWAPPED = [
 
 def test_two_swapped_tensors_are_noticed() -> None:
     """The bound can fail: any name taken for another shows in the logits."""
-    source = SOURCES["torchvision ResNet-18"](SIZE)
-    images = sources.noise(1, SIZE)
+    source = SOURCES["torchvision ResNet-18"](SIZE, NARROW)
+    images = noise(1, SIZE)
     expected = source.run(images)
-    file = sources.imported(source, "safetensors")
+    file = sources.read_back(source, "safetensors")
     for a, b in SWAPPED:
         arrays = file.arrays | {a: file.arrays[b], b: file.arrays[a]}
         wrong = replace(file, arrays=arrays)
