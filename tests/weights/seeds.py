@@ -56,42 +56,43 @@ def make_zip(entries: list[Entry], comment: bytes = b"") -> bytes:
         if entry.deflated:
             deflate = zlib.compressobj(6, wbits=-15)
             packed = deflate.compress(packed) + deflate.flush()
-        truth = {
-            "flags": 0x800,  # the name is UTF-8
-            "method": 8 if entry.deflated else 0,
-            "crc": zlib.crc32(entry.content),
-            "packed": len(packed),
-            "size": len(entry.content),
-            "offset": len(body),
-            "attributes": 0,
-        }
-        local, central = ({k: _field(entry, k, v, s) for k, v in truth.items()} for s in _SIDES)
-        # version, flags, method, time, date, crc, packed, size, lengths of name and extra field
-        body += struct.pack("<4s5H3I2H", b"PK\3\4", 20, *_fixed(local), len(entry.name) & 0xFFFF, 0)
-        body += entry.name + packed
+        truth = (0x800, 8 if entry.deflated else 0, 0, 0x21)  # the name is UTF-8; a date
+        truth += (zlib.crc32(entry.content), len(packed), len(entry.content))
+        local = central = truth
+        offset = entry.lies.get("offset", len(body)) % (1 << 32)
+        if entry.lies:
+            local, central = (_lying(entry.lies, truth, side) for side in ("local ", "central "))
+        n = len(entry.name) & 0xFFFF
+        body += struct.pack("<4s5H3I2H", b"PK\3\4", 20, *local, n, 0) + entry.name + packed
         directory += struct.pack(
-            "<4s6H3I5H2I", b"PK\1\2", 20, 20, *_fixed(central), len(entry.name) & 0xFFFF,
-            0, 0, 0, 0, central["attributes"], central["offset"],
-        )  # fmt: skip
+            "<4s2H4H3I5H2I",
+            b"PK\1\2",
+            20,
+            20,
+            *central,
+            n,
+            0,
+            0,
+            0,
+            0,
+            entry.lies.get("attributes", 0) % (1 << 32),
+            offset,
+        )
         directory += entry.name
     n = len(entries) & 0xFFFF
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, n, n, len(directory), len(body), len(comment))
     return bytes(body + directory + end + comment)
 
 
-_SIDES = ("local", "central")
-_BITS = {"flags": 16, "method": 16}
+HEADER = {"flags": 16, "method": 16, "time": 16, "date": 16, "crc": 32, "packed": 32, "size": 32}
+"""Fields that both headers of an entry have, in their order, and how many bits each takes."""
 
 
-def _field(entry: Entry, name: str, truth: int, side: str) -> int:
-    value = entry.lies.get(f"{side} {name}", entry.lies.get(name, truth))
-    return value % (1 << _BITS.get(name, 32))
-
-
-def _fixed(fields: dict[str, int]) -> tuple[int, ...]:
-    names = ("flags", "method", "crc", "packed", "size")
-    flags, method, *rest = (fields[name] for name in names)
-    return (flags, method, 0, 0x21, *rest)
+def _lying(lies: dict[str, int], truth: tuple[int, ...], side: str) -> tuple[int, ...]:
+    fields = zip(HEADER.items(), truth, strict=True)
+    return tuple(
+        lies.get(side + name, lies.get(name, true)) % (1 << bits) for (name, bits), true in fields
+    )
 
 
 # --- NumPy ---------------------------------------------------------------------------------------

@@ -85,7 +85,9 @@ def open_torch(path: str | os.PathLike[str]) -> TorchFile:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except DAMAGE as error:
-        raise UserError(f"{path}: a PyTorch file, not readable: {error}") from error
+        raise UserError(
+            f"{path}: a PyTorch file, not readable: {str(error) or 'cut short'}"
+        ) from error
 
 
 def is_torch_zip(path: str | os.PathLike[str]) -> bool:
