@@ -1,13 +1,14 @@
-"""Write a file so that it is there whole or not at all."""
+"""Write a file, or a folder, so that it is there whole or not at all."""
 
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, some
 
 
 @contextmanager
@@ -32,5 +33,45 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Iterator[Path]:
+    """A new folder to write files of these names into, which takes the name `path` in the end.
+
+    A folder that is there already is replaced if it holds nothing but such files. If anything
+    fails, Ctrl-C included, it is as it was and nothing else is left.
+
+    Raises UserError if it holds other things, or if the folder cannot be written.
+    """
+    target = Path(path).resolve()
+    temporary, older = (
+        target.with_name(f".{target.name}.{secrets.token_hex(4)}.{end}") for end in ("part", "old")
+    )
+    try:
+        others = sorted(set(os.listdir(target)) - set(names)) if target.exists() else []
+        if others:
+            raise UserError(
+                f"{path}: a folder that holds {some(others)}, which nobody asked to replace; give a"
+                " new folder"
+            )
+        try:
+            temporary.mkdir()
+            yield temporary
+            for name in os.listdir(temporary):
+                with open(temporary / name, "rb") as file:
+                    os.fsync(file.fileno())
+            if target.exists():
+                target.rename(older)
+            temporary.rename(target)
+        except BaseException:
+            if older.exists() and not target.exists():
+                older.rename(target)
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(older, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -107,17 +107,21 @@ def _torchvision_conv(stage: int, block: int, position: int) -> str:
     return f"layer{stage}.{block}." + (f"conv{position}" if position else "downsample.0")
 
 
-def find_depth(names: Iterable[str]) -> int | None:
-    """The depth whose numbers of blocks these tensor names have, or None."""
+def count_blocks(names: Iterable[str]) -> tuple[tuple[int, ...], bool]:
+    """How many blocks the four stages have by these tensor names, and whether of three
+    convolutions. A stage whose blocks are not numbered 0, 1, ... counts as -1."""
     blocks: list[set[int]] = [set(), set(), set(), set()]
     bottleneck = False
     for name in names:
         if found := re.match(rf"layer([1-4])\.{_N}\.(conv3)?", name):
             blocks[int(found[1]) - 1].add(int(found[2]))
             bottleneck = bottleneck or found[3] is not None
-    if any(b != set(range(len(b))) for b in blocks):
-        return None
-    counts = tuple(len(b) for b in blocks)
+    return tuple(len(b) if b == set(range(len(b))) else -1 for b in blocks), bottleneck
+
+
+def find_depth(names: Iterable[str]) -> int | None:
+    """The depth whose numbers of blocks these tensor names have, or None."""
+    counts, bottleneck = count_blocks(names)
     return next(
         (d for d, n in BLOCKS.items() if n == counts and (d in BOTTLENECK_DEPTHS) == bottleneck),
         None,

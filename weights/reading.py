@@ -9,7 +9,7 @@ import numpy as np
 from resnet_np.errors import UserError, some
 from resnet_np.weights import download, names, registry
 from resnet_np.weights.file import Found, WeightFile
-from resnet_np.weights.formats import keras, tensors
+from resnet_np.weights.formats import huggingface, keras, tensors
 
 # How a file begins says what it is, its name does not: (offset, bytes there, reader).
 READERS: tuple[tuple[int, bytes, Callable[[str], Found]], ...] = (
@@ -74,6 +74,8 @@ def check(path: str, found: Found) -> WeightFile:
 
 
 def _reader(path: str) -> Callable[[str], Found]:
+    if os.path.isdir(path):
+        return huggingface.from_folder
     try:
         with open(path, "rb") as file:
             head = file.read(512)

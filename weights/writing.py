@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from resnet_np.errors import UserError
 from resnet_np.weights.file import WeightFile
+from resnet_np.weights.formats.huggingface_writing import write_folder
 from resnet_np.weights.formats.keras_writing import write_keras
 from resnet_np.weights.formats.onnx_writing import write_onnx
 from resnet_np.weights.formats.tensors_writing import write_npz, write_pth, write_safetensors
@@ -57,4 +58,10 @@ def _writer(path: str) -> Writer:
     for ending, writer in WRITERS.items():
         if path.lower().endswith(ending):
             return writer
-    raise UserError(f"{path}: no known format ends so; known are {', '.join(WRITERS)}")
+    # os.path.basename is empty behind a trailing slash, and so is the ending of a bare name.
+    if not os.path.splitext(os.path.basename(path))[1] or os.path.isdir(path):
+        return write_folder
+    raise UserError(
+        f"{path}: no known format ends so; known are {', '.join(WRITERS)}, and for Hugging Face's"
+        " a folder, written without an ending or with / behind it"
+    )

@@ -218,7 +218,7 @@ def test_headers_may_be_padded(tmp_path: Path) -> None:
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "No such file" in message_of(tmp_path / "none.npz")
-    assert "directory" in message_of(tmp_path)
+    assert "a folder without config.json" in message_of(tmp_path)
 
 
 def test_libraries_are_imported_only_when_a_file_needs_them() -> None:

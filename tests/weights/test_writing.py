@@ -9,7 +9,7 @@ import pytest
 from tiny import message_of, our_layout, torchvision_arrays
 
 from resnet_np.errors import UserError
-from resnet_np.weights import Contract, WeightFile
+from resnet_np.weights import KERAS_CAFFE, Contract, WeightFile
 from resnet_np.weights.file import Found
 from resnet_np.weights.names import find_depth
 from resnet_np.weights.reading import read
@@ -35,6 +35,11 @@ def tiny_file(variant: str | None = "v1", seed: int = 0, bias: bool = False) -> 
         conv_bias=bias,
         folded_statistics=Found("", "", CONTRACT, arrays=arrays).has_folded_statistics(),
     )
+
+
+def for_transformers(variant: str | None = "v1") -> WeightFile:
+    """With a contract that its library can express in full."""
+    return replace(tiny_file(variant), contract=replace(CONTRACT, corner="down"))
 
 
 def check_same(file: WeightFile, expected: WeightFile) -> None:
@@ -80,6 +85,127 @@ def test_endings_that_mean_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.xyz: no known format ends so; known are \.npz"):
         write(tmp_path / "a.xyz", tiny_file())
     assert os.listdir(tmp_path) == []
+
+
+# --- a folder for transformers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["v1", "v1.5"])
+@pytest.mark.parametrize("name", ["a", "a.d/"])
+def test_folder_round_trip(tmp_path: Path, variant: str, name: str) -> None:
+    file = for_transformers(variant)
+    assert write(f"{tmp_path}/{name}", file) == []
+    check_same(read(tmp_path / name), file)
+    assert os.listdir(tmp_path) == [name.rstrip("/")]
+    assert len(os.listdir(tmp_path / name)) == 3
+
+
+def test_folder_with_a_contract_that_transformers_cannot_express(tmp_path: Path) -> None:
+    file = replace(tiny_file(), contract=replace(CONTRACT, antialias=False))
+    notes = write(tmp_path / "a", file)
+    assert len(notes) == 2 and "one pixel" in notes[0] and "antialiasing" in notes[1]
+    check_same(read(tmp_path / "a"), file)  # for us it is written beside
+    images = tmp_path / "a" / "preprocessor_config.json"
+    images.write_text(images.read_text().replace("232", "240"))  # somebody knows better
+    assert read(tmp_path / "a").contract == replace(CONTRACT, resize=240, corner="down")
+
+
+def test_folder_for_images_in_bgr(tmp_path: Path) -> None:
+    file = replace(tiny_file(), contract=KERAS_CAFFE)
+    notes = write(tmp_path / "a", file)
+    assert "in the order red, green, blue" in notes[0]
+    found = read(tmp_path / "a")
+    assert found.contract == replace(KERAS_CAFFE, color="RGB", mean=KERAS_CAFFE.mean[::-1])
+    kernel = file.arrays["conv1.weight"]
+    np.testing.assert_array_equal(found.arrays["conv1.weight"][:, :, 2], kernel[:, :, 0])
+    image = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    before = KERAS_CAFFE.normalise(image) @ kernel[3, 3]
+    after = found.contract.normalise(image) @ found.arrays["conv1.weight"][3, 3]
+    np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
+def test_folder_without_biases_and_with_the_epsilon_of_transformers(tmp_path: Path) -> None:
+    file = replace(tiny_file(bias=True), bn_eps=1e-3)
+    notes = write(tmp_path / "a", file)
+    assert len(notes) == 3  # epsilon, biases, corner
+    found = read(tmp_path / "a")
+    assert (found.bn_eps, found.conv_bias) == (1e-5, False)
+
+
+def test_folder_without_a_head(tmp_path: Path) -> None:
+    file = for_transformers()
+    arrays = {name: a for name, a in file.arrays.items() if not name.startswith("fc.")}
+    file = replace(file, arrays=arrays, classes=None)
+    assert write(tmp_path / "a", file) == []
+    check_same(read(tmp_path / "a"), file)
+
+
+def test_same_folder_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name, for_transformers())
+    for part in os.listdir(tmp_path / "a"):
+        assert (tmp_path / "a" / part).read_bytes() == (tmp_path / "b" / part).read_bytes()
+
+
+HIDDEN = {"fc.weight": (), "fc.bias": (), "fc.0.weight": (24, 5), "fc.3.weight": (5, 3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (HIDDEN, "its head is one"),
+        ({"layer1.0.conv1.weight": (1, 1, 9, 3)}, "instead of"),
+    ],
+)
+def test_folder_refused(tmp_path: Path, change: dict, message: str) -> None:
+    file = tiny_file()
+    arrays = dict(file.arrays)
+    for name, shape in change.items():
+        arrays.pop(name, None)
+        if shape:
+            arrays[name] = np.ones(shape, np.float32)
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "a", replace(file, arrays=arrays))
+    assert os.listdir(tmp_path) == []
+
+
+def test_folder_without_a_variant_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"v1 or the v1\.5 network"):
+        write(tmp_path / "a", tiny_file(None))
+
+
+def test_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a", for_transformers("v1"))
+    write(tmp_path / "a", for_transformers("v1.5"))
+    assert read(tmp_path / "a").variant == "v1.5"
+    (tmp_path / "a" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"a: a folder that holds thesis\.tex"):
+        write(tmp_path / "a", for_transformers("v1"))
+    assert len(os.listdir(tmp_path / "a")) == 4
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_folder_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a", for_transformers("v1"))
+
+    def interrupt(fd: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    for name in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / name, for_transformers("v1.5"))
+    assert os.listdir(tmp_path) == ["a"]
+    assert read(tmp_path / "a").variant == "v1"
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="b: cannot be written: No such file"):
+        write(tmp_path / "a" / "b", for_transformers())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be written: Not a directory"):
+        write(tmp_path / "file", for_transformers())
 
 
 def test_damaged_facts(tmp_path: Path) -> None:

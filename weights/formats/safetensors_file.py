@@ -16,7 +16,6 @@ from contextlib import contextmanager
 import numpy as np
 
 from resnet_np.errors import UserError
-from resnet_np.weights.atomic import atomic_file
 
 MAX_HEADER = 1 << 21
 """Bytes. The header of a ResNet-152 takes an eighth of this; parsed, it takes many times as much as
@@ -43,12 +42,11 @@ def read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str], 
     return arrays, metadata, problems
 
 
-def write_tensors(path: str, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write a file atomically. More than one text would make its bytes a matter of chance."""
+def to_safetensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """The content of a file. More than one text would make its order a matter of chance."""
     from safetensors.numpy import save
 
-    with atomic_file(path) as file:
-        file.write(save(dict(arrays), metadata))
+    return save(dict(arrays), metadata)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from resnet_np.weights import facts, layout
 from resnet_np.weights.atomic import atomic_file
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.formats.npz import save_npz
-from resnet_np.weights.formats.safetensors_file import write_tensors
+from resnet_np.weights.formats.safetensors_file import to_safetensors
 from resnet_np.weights.formats.torch_file import FACTS
 from resnet_np.weights.formats.torch_writing import write_state_dict
 
@@ -23,7 +23,9 @@ def write_npz(path: str, file: WeightFile) -> list[str]:
 
 def write_safetensors(path: str, file: WeightFile) -> list[str]:
     """The facts about the tensors are a text in the header."""
-    write_tensors(path, _arrays(file), {facts.KEY: facts.to_text(file)})
+    content = to_safetensors(_arrays(file), {facts.KEY: facts.to_text(file)})
+    with atomic_file(path) as stream:
+        stream.write(content)
     return []
 
 

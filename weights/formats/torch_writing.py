@@ -50,7 +50,7 @@ def write_state_dict(
             _put(archive, name, text.encode())
         for key, array in enumerate(arrays.values()):
             numbers = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            _put(archive, f"data/{key}", memoryview(numbers.reshape(-1).view(np.uint8)))
+            _put(archive, f"data/{key}", numbers.reshape(-1).view(np.uint8).data)
         _put(archive, "version", b"3\n")
 
 
@@ -60,7 +60,7 @@ def _put(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
     begin = archive.start_dir + LOCAL_HEADER + len(info.filename) + len(PADDING) + 2
     n = -begin % ALIGNMENT
     info.extra = PADDING + n.to_bytes(2, "little") + b"Z" * n
-    archive.writestr(info, data)  # type: ignore[arg-type]  # mypy: a memoryview is fine, too
+    archive.writestr(info, data)
 
 
 def state_dict_pickle(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -39,7 +39,7 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     another way than deflated; zipfile.BadZipFile if it is no zip. The file stays the caller's.
     """
     guarded = _Guarded(file)
-    archive = zipfile.ZipFile(guarded)  # type: ignore[arg-type]  # all that it asks of a file
+    archive = zipfile.ZipFile(guarded)
     size = file.seek(0, 2)
     guarded.most = size
     methods = {info.compress_type for info in archive.infolist()}
@@ -55,7 +55,7 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
 
 def fill(array: np.ndarray, file: IO[bytes]) -> bool:
     """Read numbers into a contiguous array, piece by piece; False if the file ends before."""
-    view = memoryview(array.reshape(-1).view(np.uint8))
+    view = array.reshape(-1).view(np.uint8).data
     for start in range(0, len(view), CHUNK):
         piece = view[start : start + CHUNK]
         # A memoryview is a buffer to fill, which the type of `readinto` of any file leaves open.
