@@ -57,6 +57,18 @@ def structure_of(file: WeightFile) -> Structure:
     return found
 
 
+def pooling_of(file: WeightFile) -> str | None:
+    """What lies between blocks and head: "avg", "max", or None if nothing does.
+
+    Only one of our own checkpoints may have another than the mean over the image. Raises UserError
+    if its record says something else.
+    """
+    pooling = dict((file.record or {}).get("model", {})).get("pooling", "avg")
+    if pooling not in ("avg", "max", None):
+        raise UserError(f"{file.path}: its record is damaged (there is no pooling {pooling!r})")
+    return pooling
+
+
 def _blocks(file: WeightFile) -> Iterator[Block]:
     bottleneck = any(name.endswith("conv3.weight") for name in file.arrays)
     if bottleneck and file.variant is None:

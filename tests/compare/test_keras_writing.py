@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from keras.src.utils.naming import to_snake_case
 from keras_resnet import relative_errors
+from random_networks import CLASSES, random_network
 
 from resnet_np import Tensor, no_grad
 from resnet_np.models import ResNet
-from resnet_np.models.pretrained import load_weights
-from resnet_np.weights import KERAS_CAFFE, WeightFile, read
+from resnet_np.weights import read
 from resnet_np.weights.formats.keras_writing import layers_in_order, write_keras
 from resnet_np.weights.names import BLOCKS
 
@@ -24,45 +24,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 TOLERANCE = 1e-5
 SIZE = 64
-CLASSES = 7
 
 
-def random_network(depth: int, seed: int = 0, **options: Any) -> tuple[ResNet, WeightFile]:
-    """One of ours (v1) in which every tensor has its own numbers, and its weight file."""
-    model = ResNet(depth, variant="v1", num_classes=CLASSES, **options)
-    rng = np.random.default_rng(seed)
-    arrays = {n: random_array(rng, n, a.shape) for n, a in model.state_dict().items()}
-    file = WeightFile(
-        path="random",
-        format="npz",
-        source="torchvision",
-        arrays=arrays,
-        left_out={},
-        variant="v1",
-        bn_eps=model.config["bn_eps"],
-        contract=KERAS_CAFFE,
-        classes=None,
-        record=None,
-        depth=depth,
-        conv_bias=model.config["conv_bias"],
-        folded_statistics=False,
+def loaded(path: Path, depth: int = 50) -> "keras.Model":
+    """Keras' network with the weights of the file."""
+    twin = getattr(keras.applications, f"ResNet{depth}")(
+        weights=None, classes=CLASSES, classifier_activation=None, input_shape=(SIZE, SIZE, 3)
     )
-    load_weights(model, file, replace_head=False)
-    model.eval()
-    return model, file
-
-
-def random_array(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The activations stay near 1 through all layers, so that every number matters."""
-    if len(shape) > 1:
-        array = rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1]))
-    elif name.endswith(("running_var", "bn1.weight", "bn2.weight", "downsample.1.weight")):
-        array = rng.uniform(0.4, 1.2, shape)
-    elif name.endswith("bn3.weight"):
-        array = rng.uniform(0.1, 0.4, shape)
-    else:
-        array = rng.normal(size=shape) * 0.2
-    return array.astype(np.float32)
+    twin.load_weights(path)
+    return twin
 
 
 def errors(model: ResNet, twin: "keras.Model") -> np.ndarray:
@@ -88,33 +58,27 @@ def test_order_of_layers_is_keras_own(depth: int, top: bool) -> None:
 
 @pytest.mark.parametrize("depth", [50, 101, 152])
 def test_same_logits(tmp_path: Path, depth: int) -> None:
-    model, file = random_network(depth, conv_bias=True, bn_eps=1.001e-5)
+    model, file = random_network(depth, "v1", conv_bias=True, bn_eps=1.001e-5)
     path = tmp_path / "a.weights.h5"
     assert write_keras(str(path), file) == []
-    twin = getattr(keras.applications, f"ResNet{depth}")(
-        weights=None, classes=CLASSES, classifier_activation=None, input_shape=(SIZE, SIZE, 3)
-    )
-    twin.load_weights(path)
+    twin = loaded(path, depth)
     assert errors(model, twin).max() <= TOLERANCE
 
 
 def test_same_logits_after_adapting(tmp_path: Path) -> None:
     """No biases, torchvision's epsilon, in float64: none of it Keras'."""
-    model, file = random_network(50, bn_eps=1e-3)
+    model, file = random_network(50, "v1", bn_eps=1e-3)
     file = replace(file, arrays={n: a.astype(np.float64) for n, a in file.arrays.items()})
     path = tmp_path / "a.weights.h5"
     assert len(write_keras(str(path), file)) == 2
-    twin = keras.applications.ResNet50(
-        weights=None, classes=CLASSES, classifier_activation=None, input_shape=(SIZE, SIZE, 3)
-    )
-    twin.load_weights(path)
+    twin = loaded(path)
     assert errors(model, twin).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", None])
 def test_without_head(tmp_path: Path, pooling: Any) -> None:
     model, file = random_network(
-        50, conv_bias=True, bn_eps=1.001e-5, include_top=False, pooling=pooling
+        50, "v1", conv_bias=True, bn_eps=1.001e-5, include_top=False, pooling=pooling
     )
     path = tmp_path / "a.weights.h5"
     write_keras(str(path), file)
@@ -127,7 +91,7 @@ def test_without_head(tmp_path: Path, pooling: Any) -> None:
 
 def test_a_layer_in_anothers_place_is_noticed(tmp_path: Path) -> None:
     """Two batch norms of one size, exchanged: what a wrong order would do."""
-    model, file = random_network(50, conv_bias=True, bn_eps=1.001e-5)
+    model, file = random_network(50, "v1", conv_bias=True, bn_eps=1.001e-5)
     swapped = {
         name.replace("downsample.1", "bn3"): array
         for name, array in file.arrays.items()
@@ -140,10 +104,7 @@ def test_a_layer_in_anothers_place_is_noticed(tmp_path: Path) -> None:
     }
     path = tmp_path / "a.weights.h5"
     write_keras(str(path), replace(file, arrays=file.arrays | swapped))
-    twin = keras.applications.ResNet50(
-        weights=None, classes=CLASSES, classifier_activation=None, input_shape=(SIZE, SIZE, 3)
-    )
-    twin.load_weights(path)
+    twin = loaded(path)
     assert errors(model, twin).min() > 100 * TOLERANCE
 
 

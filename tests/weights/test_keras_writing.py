@@ -134,9 +134,10 @@ def test_same_content_same_bytes(tmp_path: Path) -> None:
         (narrow(variant=None), "do not say whether they are for v1 or v1.5"),
         (narrow((2, 2, 2, 2)), "not other blocks; .onnx has all"),
         (replace(narrow(), depth=18), "not ResNet-18; .onnx has all"),
+        (narrow(record={"model": {"pooling": "max"}}), "for the maximum over the image"),
         (narrow(bn_eps=None), "does not say which epsilon"),
     ],
-    ids=["v1.5", "unknown", "blocks", "18", "epsilon"],
+    ids=["v1.5", "unknown", "blocks", "18", "maximum", "epsilon"],
 )
 def test_not_in_keras(tmp_path: Path, file: WeightFile, expected: str) -> None:
     with pytest.raises(UserError, match=expected):

@@ -22,6 +22,7 @@ from resnet_np.weights.atomic import atomic_file
 from resnet_np.weights.contract import KERAS_CAFFE, Contract
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.formats.keras import CURRENT_EPS
+from resnet_np.weights.structure import pooling_of
 
 # What the data sets 0, 1, ... of a layer are, in torchvision's terms.
 LEAVES = {
@@ -62,6 +63,11 @@ def _check(path: str, file: WeightFile) -> None:
     if file.variant != "v1":
         raise UserError(
             f"{cannot}: Keras has v1 only, and they are for {file.variant}; .onnx has both"
+        )
+    if _has_head(file) and pooling_of(file) != "avg":
+        raise UserError(
+            f"{cannot}: their head is for the maximum over the image, Keras' network"
+            " takes the mean; .onnx has both"
         )
     expected = {name for kind, layer in _layers_of(file) for name in _tensors(kind, layer)}
     needed = {n for n in expected if not _is_conv_bias(n)}

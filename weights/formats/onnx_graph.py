@@ -14,7 +14,7 @@ import numpy as np
 from resnet_np.errors import UserError, some
 from resnet_np.weights import layout, names
 from resnet_np.weights.file import WeightFile
-from resnet_np.weights.structure import Block, Structure, Unit, structure_of
+from resnet_np.weights.structure import Block, Structure, Unit, pooling_of, structure_of
 
 INPUT = "images"
 POOLS = {"avg": "GlobalAveragePool", "max": "GlobalMaxPool"}
@@ -59,7 +59,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.has_head = bool(structure.head)
         self._trunk(structure)
-        self.shape = self._top(structure, _pooling(file))
+        self.shape = self._top(structure, pooling_of(file))
 
     def _add(self, kind: str, name: str, inputs: tuple[str, ...], **attributes: Attribute) -> str:
         self.nodes.append(Node(kind, name, inputs, attributes))
@@ -149,12 +149,3 @@ def _single(path: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if large := [name for name, array in singles.items() if not np.isfinite(array).all()]:
         raise UserError(f"{path}: numbers too large for float32 in {some(large)}", large)
     return singles
-
-
-def _pooling(file: WeightFile) -> str | None:
-    """Only one of our own checkpoints may have another than the mean over the image."""
-    record = file.record or {}
-    pooling = dict(record.get("model", {})).get("pooling", "avg")
-    if pooling is not None and pooling not in POOLS:
-        raise UserError(f"{file.path}: its record is damaged (there is no pooling {pooling!r})")
-    return pooling
