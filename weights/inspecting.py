@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_np.errors import UserError, some
+from resnet_np.errors import UserError, one_line, some
+from resnet_np.weights import registry
 from resnet_np.weights.contract import Contract
 from resnet_np.weights.file import Found, WeightFile
+from resnet_np.weights.locating import locate
 from resnet_np.weights.reading import check, find
 
 if TYPE_CHECKING:
@@ -90,9 +92,12 @@ def measure(array: np.ndarray) -> Statistic:
     )  # fmt: skip
 
 
-def inspect(path: str | os.PathLike[str], console: "Console") -> None:
-    """Print what a file is and what is in it. Raises UserError if `read` does."""
-    path = os.fspath(path)
+def inspect(named: str, console: "Console") -> None:
+    """Print what a file is and what is in it. Raises UserError if `read` does.
+
+    named: a file, a folder, or the name of published weights.
+    """
+    path = locate(named)
     found = find(path)
     tensors = {name: measure(array) for name, array in found.arrays.items()}
     refusal = file = None
@@ -100,14 +105,14 @@ def inspect(path: str | os.PathLike[str], console: "Console") -> None:
         file = check(path, found)
     except UserError as error:
         refusal = error
-    console.print(path, style="bold", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, path)
     facts = [*_what(path, found), *_totals(tensors)]
     if file is not None:
         facts[-2:-2] = _network(file, found.says_contract or file.published is not None)
-    _print_facts(console, facts)
+    print_facts(console, facts)
     if tensors:
         _print_tensors(console, tensors, _other_names(found)[1])
-    _print_list(console, "left out", _by_reason(found.left_out))
+    _print_list(console, "left out", by_reason(found.left_out))
     if tensors:
         _print_list(console, "odd", list(oddities(found, tensors)))
     if refusal is not None:
@@ -120,24 +125,35 @@ def inspect(path: str | os.PathLike[str], console: "Console") -> None:
 def _what(path: str, found: Found) -> Iterator[tuple[str, str]]:
     """Facts that any file has."""
     yield "format", FORMATS[found.format]
-    yield "size", f"{sum(_sizes(Path(path))):,} bytes"
+    yield "size", f"{size_of(path):,} bytes"
     if "conv1.weight" in found.arrays:
         yield "names", SOURCES[found.source]
     prefix, others = _other_names(found)
     if prefix:
-        yield "", f"each with {printable(prefix)!r} in front"
+        yield "", f"each with {shown(prefix)!r} in front"
     if others:
         yield "", "shown below those that they get here"
 
 
-def _sizes(path: Path) -> Iterator[int]:
-    """Bytes of a file, or of each file in a folder."""
-    for file in path.iterdir() if path.is_dir() else [path]:
-        yield file.stat().st_size
+def size_of(path: str) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = Path(path).iterdir() if os.path.isdir(path) else [Path(path)]
+    return sum(file.stat().st_size for file in files)
+
+
+def kind_of(file: WeightFile) -> str:
+    """A file in a few words."""
+    depth = "no known depth" if file.depth is None else f"ResNet-{file.depth}"
+    variant = f" {file.variant}" if file.variant else ""
+    return f"{FORMATS[file.format]}, {depth}{variant}"
 
 
 def _network(file: WeightFile, known: bool) -> Iterator[tuple[str, str]]:
     """Facts that a ResNet has. known: whether somebody said what input it expects."""
+    if file.published is not None:
+        entry = registry.find(file.published)
+        yield "published", f"{entry.name}, {entry.title}"
+        yield "licence", entry.licence or "none named"
     depth = "of no known depth" if file.depth is None else f"ResNet-{file.depth}"
     width = file.arrays["conv1.weight"].shape[3] / 64  # the stem of a full network has 64
     yield "network", depth + (f", {width:g} of the usual width" if width != 1 else "")
@@ -173,7 +189,7 @@ def _class_words(file: WeightFile) -> str:
     count = heads[-1].shape[1]
     if file.classes is None:
         return f"{count}, their names are not in the file"
-    return f"{count}: {printable(some(file.classes))}"
+    return f"{count}: {one_line(some(file.classes))}"
 
 
 def contract_lines(contract: Contract) -> list[str]:
@@ -181,12 +197,15 @@ def contract_lines(contract: Contract) -> list[str]:
     scale = "0..1 (/255)" if contract.scale == 1 / 255 else f"0..255 x {contract.scale:g}"
     if contract.scale == 1:
         scale = "0..255"
+    square = f"{contract.crop} x {contract.crop}"
     antialias = "with" if contract.antialias else "without"
+    how = f"{contract.interpolation} {antialias} antialias"
     return [
         f"colours {contract.color}, numbers {scale}",
         f"minus mean {_triple(contract.mean)}, divided by std {_triple(contract.std)}",
-        f"shorter side to {contract.resize}, {contract.interpolation} {antialias} antialias;"
-        f" then {contract.crop} x {contract.crop} from the centre",
+        f"the whole image to {square}, {how}"
+        if contract.fit == "stretch"
+        else f"shorter side to {contract.resize}, {how}; then {square} from the centre",
     ]
 
 
@@ -210,10 +229,10 @@ def oddities(found: Found, tensors: Mapping[str, Statistic]) -> Iterator[str]:
     """One line for each thing that a sound, trained network does not have."""
     for name, tensor in tensors.items():
         if tensor.bad:
-            yield f"{printable(name)}: {tensor.bad} of {tensor.size} numbers are NaN or infinite"
+            yield f"{shown(name)}: {tensor.bad} of {tensor.size} numbers are NaN or infinite"
     dtypes = defaultdict(list)
     for name, tensor in tensors.items():
-        dtypes[tensor.dtype].append(printable(name))
+        dtypes[tensor.dtype].append(shown(name))
     dtypes.pop("float32", None)
     for dtype, members in dtypes.items():
         yield f"numbers of type {dtype} in {some(members)}"
@@ -234,7 +253,7 @@ def _constants(tensors: Mapping[str, Statistic], folded: bool) -> Iterator[str]:
     groups = defaultdict(list)
     for name, tensor in tensors.items():
         if tensor.constant is not None and not (folded and name.endswith(STATISTICS)):
-            groups[tensor.constant].append(printable(name))
+            groups[tensor.constant].append(shown(name))
     for value, members in groups.items():
         yield f"nothing but {value:g} in {some(members)}"
 
@@ -247,7 +266,7 @@ def _tiny_variances(found: Found, tensors: Mapping[str, Statistic]) -> Iterator[
         for name, array in found.arrays.items()
         if name.endswith("running_var") and tensors[name].figures is not None
     }
-    befallen = [f"{count} in {printable(name)}" for name, count in tiny.items() if count]
+    befallen = [f"{count} in {shown(name)}" for name, count in tiny.items() if count]
     if befallen:
         yield f"running variances below epsilon, {eps:g}: {some(befallen)}"
 
@@ -256,7 +275,7 @@ def _duplicates(tensors: Mapping[str, Statistic]) -> Iterator[str]:
     groups = defaultdict(list)
     for name, tensor in tensors.items():
         if tensor.size > 1 and tensor.constant is None:
-            groups[tensor.shape, tensor.dtype, tensor.digest].append(printable(name))
+            groups[tensor.shape, tensor.dtype, tensor.digest].append(shown(name))
     for members in groups.values():
         if len(members) > 1:
             yield f"the same numbers stand in {some(members)}"
@@ -265,19 +284,24 @@ def _duplicates(tensors: Mapping[str, Statistic]) -> Iterator[str]:
 # --- how it is shown -----------------------------------------------------------------------------
 
 
-def printable(text: str) -> str:
-    """A text of a stranger's file for a terminal: with escapes where it needs them, cut if long."""
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 3] + "..."
+def shown(name: str) -> str:
+    """A name out of a stranger's file."""
+    return one_line(name, LONGEST_NAME)
 
 
-def _print_facts(console: "Console", facts: Iterable[tuple[str, str]]) -> None:
+def print_line(console: "Console", line: str) -> None:
+    """A line as it is: not broken, and nothing in it taken for markup."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_facts(console: "Console", facts: Iterable[tuple[str, str]]) -> None:
+    """Two columns: what, and what about it."""
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     for name, value in facts:
-        grid.add_row(Text(name, style="cyan"), Text(value))
+        grid.add_row(Text(name, style="cyan"), Text(value, overflow="fold"))
     console.print(grid)
 
 
@@ -297,9 +321,9 @@ def _print_tensors(
     for column in ("min", "mean", "max", "std"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, tensor in tensors.items():
-        label = Text(printable(name))
+        label = Text(shown(name))
         if name in other_names:
-            label.append("\n  " + printable(other_names[name]), style="dim")
+            label.append("\n  " + shown(other_names[name]), style="dim")
         shape = "x".join(map(str, tensor.shape)) or "a number"
         row = [label, shape, *([tensor.dtype] if mixed else [])]
         table.add_row(*row, *(f"{x:.2g}" for x in tensor.figures or ()))
@@ -317,10 +341,11 @@ def _other_names(found: Found) -> tuple[str, dict[str, str]]:
     return "", origins
 
 
-def _by_reason(left_out: Mapping[str, str]) -> list[str]:
+def by_reason(left_out: Mapping[str, str]) -> list[str]:
+    """One line for each reason, naming the first few that it befell."""
     groups = defaultdict(list)
     for name, reason in left_out.items():
-        groups[reason].append(printable(name))
+        groups[reason].append(shown(name))
     return [f"{some(members)}: {reason}" for reason, members in groups.items()]
 
 

@@ -16,6 +16,7 @@ from resnet_np.models.pretrained import load_weights
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
 from resnet_np.training.setup import network_config
 from resnet_np.weights import WeightFile, has_record, read
+from resnet_np.weights.locating import locate, names_of_classes
 
 AT_ONCE = 8  # images in one batch
 
@@ -23,18 +24,20 @@ AT_ONCE = 8  # images in one batch
 class Predictor:
     """A network with its class names and the input it expects.
 
-    path: a checkpoint, or any weight file that has a head. variant: of a weight file that cannot
-    tell its own. advance: is told how many images more are done, for a progress bar.
+    named: a checkpoint, any weight file or folder that has a head, or a published name.
+    variant: of weights that cannot tell their own.
+    advance: is told how many images more are done, for a progress bar.
 
     Raises UserError if the file is missing, damaged, or for another kind of network.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        named: str | os.PathLike[str],
         variant: str | None = None,
         advance: Callable[[int], None] = lambda done: None,
     ) -> None:
+        path = locate(os.fspath(named))
         if has_record(path):
             checkpoint = load_checkpoint(path)
             self.model, self.classes = restore_model(checkpoint), checkpoint.classes
@@ -45,7 +48,8 @@ class Predictor:
         else:
             file = read(path)
             self.model = _from_weights(file, variant)
-            self.classes = file.classes or _numbered(self.model.config["num_classes"])
+            count = self.model.config["num_classes"]
+            self.classes = names_of_classes(file) or _numbered(count)
             self.contract, self.image_size = file.contract, file.contract.crop
         self.model.eval()
         self.advance = advance

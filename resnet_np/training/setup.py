@@ -15,6 +15,7 @@ from resnet_np.models.pretrained import LoadReport, load_weights
 from resnet_np.models.resnet import ResNet, Variant
 from resnet_np.training.options import Options
 from resnet_np.weights import TORCHVISION, Contract, WeightFile
+from resnet_np.weights.locating import locate
 
 EMBEDDED = Path(weights.__file__).with_name("glyphs_resnet50_w025.npz")
 
@@ -50,7 +51,7 @@ def find_source(options: Options) -> Source:
         )
     if options.weights is None and options.model is not None:
         return _from_scratch(options)
-    file = weights.read(options.weights or EMBEDDED)
+    file = weights.read(EMBEDDED if options.weights is None else locate(options.weights))
     size = options.image_size or (file.record or {}).get("image_size") or file.contract.crop
     config = network_config(file, options.model, options.variant)
     return Source(file, config, file.contract, size)

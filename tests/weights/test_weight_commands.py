@@ -1,14 +1,22 @@
 """`python -m resnet_np.weights` as a user meets it: in a process of its own."""
 
+import hashlib
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import torchvision_arrays, write_legacy
 
-from resnet_np.weights import KERAS_CAFFE, save_npz
+from resnet_np.weights import KERAS_CAFFE, read, read_npz, registry, save_npz
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -180,3 +188,273 @@ def test_the_output_may_be_cut_off(bare: Path) -> None:
     script = f"{' '.join(command('inspect', bare))} | head -1"
     result = subprocess.run(script, shell=True, capture_output=True, text=True, timeout=120)
     assert (result.stdout, result.stderr) == (f"{bare}\n", "")
+
+
+# --- convert -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth"])
+def test_convert_keeps_every_number_and_fact(bare: Path, tmp_path: Path, ending: str) -> None:
+    target = tmp_path / f"out{ending}"
+    result = call("convert", bare, target, "--variant", "v1.5")
+    assert (result.returncode, result.stderr) == (0, "")
+    words = flat(result.stdout)
+    assert f"read {bare}: NumPy .npz, ResNet-50, {bare.stat().st_size:,} bytes" in words
+    assert f"written {target}: 267 tensors, {target.stat().st_size:,} bytes" in words
+    before, after = read(bare), read(target)
+    assert (before.variant, after.variant) == (None, "v1.5")
+    assert (after.contract, after.bn_eps) == (before.contract, before.bn_eps)
+    for name, array in before.arrays.items():
+        assert np.array_equal(array, after.arrays[name]), name
+
+
+def test_a_checkpoint_becomes_weights_for_its_image_size(tmp_path: Path) -> None:
+    checkpoint, target = GOLDEN / "checkpoint_format1.npz", tmp_path / "weights.npz"
+    result = call("convert", checkpoint, target)
+    assert result.returncode == 0, result.stderr
+    assert "left out: optimizer/" in flat(result.stdout)
+    _, record = read_npz(checkpoint)
+    assert record is not None
+    file = read(target)
+    assert file.format == "npz"
+    assert file.contract.crop == record["image_size"]
+    assert file.classes == tuple(record["classes"])
+    assert file.variant == record["model"]["variant"]
+
+
+def test_dropout_in_front_of_the_head_leaves_no_trace_in_the_names(tmp_path: Path) -> None:
+    arrays = {
+        f"model/{name.replace('fc.', 'fc.1.')}": a
+        for name, a in torchvision_arrays(BLOCKS_50).items()
+        if a.ndim != 4 or name.startswith("conv1")
+    }
+    del arrays["model/fc.1.weight"], arrays["model/fc.1.bias"]
+    conv = {n: a for n, a in torchvision_arrays(BLOCKS_50).items() if a.ndim == 4}
+    arrays |= {f"model/{name}": a.transpose(2, 3, 1, 0) for name, a in conv.items()}
+    arrays["model/fc.1.weight"] = np.ones((24, 2), np.float32)
+    arrays["model/fc.1.bias"] = np.ones(2, np.float32)
+    save_npz(tmp_path / "c.npz", arrays, {"image_size": 64, "classes": ["a", "b"]})
+    result = call("convert", tmp_path / "c.npz", tmp_path / "w.npz")
+    assert result.returncode == 0, result.stderr
+    head = {name for name in read(tmp_path / "w.npz").arrays if name.startswith("fc")}
+    assert head == {"fc.weight", "fc.bias"}
+
+
+def test_convert_overwrites_nothing_unless_told_to(bare: Path, tmp_path: Path) -> None:
+    target = tmp_path / "there.npz"
+    target.write_text("precious")
+    assert_refused(call("convert", bare, target), "there.npz: is there already", "--force")
+    assert target.read_text() == "precious"
+    assert call("convert", bare, target, "--force").returncode == 0
+    assert read(target).depth == 50
+
+
+def test_convert_refuses(bare: Path, tmp_path: Path) -> None:
+    known = tmp_path / "known.npz"
+    assert call("convert", bare, known, "--variant", "v1.5").returncode == 0
+    for arguments, parts in [
+        ((bare, tmp_path / "w.weights.h5"), ["--variant v1"]),
+        ((bare, tmp_path / "w.onnx"), ["--variant"]),
+        ((known, tmp_path / "w.npz", "--variant", "v1"), ["known.npz: is for v1.5", "--variant"]),
+        ((bare, tmp_path / "w.tflite"), ["w.tflite: ", ".safetensors"]),
+        ((bare, tmp_path / "w.npz", "--fold-batch-norm"), ["batch norm can", ".onnx only"]),
+        ((tmp_path / "none.npz", tmp_path / "w.npz"), ["none.npz: cannot be read"]),
+        ((bare, tmp_path / "no" / "w.npz"), ["w.npz: cannot be written"]),
+        ((bare,), ["OUT"]),
+    ]:
+        assert_refused(call("convert", *arguments), *parts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.npz", "known.npz"]
+
+
+# --- verify, list, download ----------------------------------------------------------------------
+
+
+def test_verify_prints_hashes_and_refuses_another_file(bare: Path) -> None:
+    data = bare.read_bytes()
+    result = call("verify", bare)
+    assert (result.returncode, result.stderr) == (0, "")
+    words = flat(result.stdout)
+    assert f"size {len(data):,} bytes" in words
+    assert f"sha256 {hashlib.sha256(data).hexdigest()}" in words
+    assert f"md5 {hashlib.md5(data).hexdigest()}" in words
+    assert "is none of the published files" in words
+    refused = call("verify", bare, "imagenet-v2")
+    assert_refused(refused, "bare.npz: is not known to be imagenet-v2: ", "bytes")
+    assert hashlib.sha256(data).hexdigest() in refused.stdout
+    assert_refused(call("verify", bare, "imagenet-9"), "'imagenet-9'", "imagenet-v2, imagenet-v1")
+
+
+def test_list_shows_every_name_in_80_columns(tmp_path: Path) -> None:
+    environment = {**os.environ, "RESNET_NP_CACHE": str(tmp_path)}
+    entry = registry.find("keras")
+    (tmp_path / entry.file_name).touch()
+    result = subprocess.run(command("list"), capture_output=True, text=True, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1 : 1 + len(registry.names())]] == registry.names()
+    assert max(map(len, lines[:-1])) <= 80
+    assert lines[-1] == f"here: whether it is in {tmp_path}"
+    assert [line.split()[0] for line in lines if line.rstrip().endswith(" yes")] == ["keras"]
+
+
+@pytest.fixture
+def published(bare: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A server with one file that is published as `bare`, and comes in two halves; if a file
+    `hold` is there, the second half does not come. The environment for `call_published`.
+    """
+    data, hold = bare.read_bytes(), tmp_path / "hold"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(data) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.end_headers()
+            middle = max(start, len(data) // 2)
+            self.wfile.write(data[start:middle])
+            self.wfile.flush()
+            while hold.exists():
+                time.sleep(0.05)
+            self.wfile.write(data[middle:])
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except OSError:  # the command was interrupted
+                self.close_connection = True
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    fields = {
+        "address": f"http://127.0.0.1:{server.server_port}/bare.npz",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "licence": "MIT",
+        "variant": "v1",
+    }
+    table = "[source]\nhere = 'nowhere'\n[weights.bare]\ntitle = 'of a test'\n"
+    table += "".join(f"{name} = '{value}'\n" for name, value in fields.items())
+    table += f"bytes = {len(data)}\nsources = {{ here = {[*fields, 'bytes']} }}\n[classes]\n"
+    (tmp_path / "table.toml").write_text(table)
+    yield {
+        **os.environ,
+        "RESNET_NP_CACHE": str(tmp_path / "cache"),
+        "TABLE": str(tmp_path / "table.toml"),
+        "no_proxy": "*",
+    }
+    hold.unlink(missing_ok=True)
+    server.shutdown()
+    server.server_close()
+
+
+WITH_TABLE = """
+import os, runpy, sys
+from resnet_np.weights import registry
+table = registry.parse(open(os.environ["TABLE"]).read())
+registry._table = lambda: table
+module = sys.argv.pop(1)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+def with_table(module: str, *arguments: object) -> list[str]:
+    """A command that knows, instead of the published weights, those in the file $TABLE."""
+    return [sys.executable, "-c", WITH_TABLE, module, *map(str, arguments)]
+
+
+def call_published(
+    environment: dict[str, str], module: str, *arguments: object, cwd: Path | None = None
+) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        with_table(module, *arguments),
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+WEIGHTS = "resnet_np.weights"
+
+
+def test_download_prints_the_path_alone(published: dict[str, str], bare: Path) -> None:
+    path = Path(published["RESNET_NP_CACHE"]) / "bare.npz"
+    for _ in range(2):
+        result = call_published(published, WEIGHTS, "download", "bare")
+        assert (result.returncode, result.stderr, result.stdout) == (0, "", f"{path}\n")
+        assert path.read_bytes() == bare.read_bytes()
+    refused = call_published(published, WEIGHTS, "download", "imagenet-v2")
+    assert_refused(refused, "imagenet-v2: no file or folder, and no name", "names are bare\n")
+
+
+def test_a_name_stands_for_its_file_everywhere(published: dict[str, str], tmp_path: Path) -> None:
+    shown = call_published(published, WEIGHTS, "inspect", "bare", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    words = flat(shown.stdout)
+    assert "published bare, of a test licence MIT" in words
+    assert "variant v1: " in words
+    result = call_published(published, WEIGHTS, "convert", "bare", "out.npz", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert read(tmp_path / "out.npz").variant == "v1"
+    verified = call_published(published, WEIGHTS, "verify", "bare.npz", "bare", cwd=tmp_path)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert "is bare: of a test" in flat(verified.stdout)
+
+
+def test_fine_tuning_and_prediction_take_names(published: dict[str, str], tmp_path: Path) -> None:
+    for k, name in enumerate(("dark", "light")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = np.full((40, 40, 3), 150 * k + 5 * i, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    image = tmp_path / "photos" / "dark" / "0.png"
+    result = call_published(published, "resnet_np.predict", "bare", image, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    shown = {" ".join(line.split()[1:]) for line in result.stdout.splitlines()[1:4]}
+    assert shown == {"class 0", "class 1", "class 2"}
+
+    run = ["--data", "photos", "--weights", "bare", "--epochs", 1, "--out", "o", "--image-size", 32]
+    result = call_published(published, "resnet_np.finetune", *run, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    _, record = read_npz(tmp_path / "o" / "checkpoint.npz")
+    assert record is not None
+    assert (record["model"]["variant"], record["arguments"]["weights"]) == ("v1", "bare")
+    refused = call_published(published, "resnet_np.finetune", "--weights", "no", cwd=tmp_path)
+    assert_refused(refused, "no: no file or folder, and no name", "names are bare\n")
+
+
+def test_what_exists_wins_over_a_name(published: dict[str, str], tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **torchvision_arrays(BLOCKS_50, classes=2))
+    (tmp_path / "own.npz").rename(tmp_path / "bare")
+    words = flat(call_published(published, WEIGHTS, "inspect", "bare", cwd=tmp_path).stdout)
+    assert "classes 2, " in words
+    assert "published" not in words
+
+
+def test_ctrl_c_in_a_download_leaves_a_part_to_go_on_from(
+    published: dict[str, str], bare: Path, tmp_path: Path
+) -> None:
+    def default_signals() -> None:  # a test started in the background has SIGINT switched off
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    (tmp_path / "hold").touch()
+    process = subprocess.Popen(
+        with_table(WEIGHTS, "download", "bare"), env=published, text=True,
+        preexec_fn=default_signals, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    path = Path(published["RESNET_NP_CACHE"]) / "bare.npz"
+    part = path.with_name("bare.npz.part")
+    while not (part.exists() and part.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert errors.startswith("interrupted") and str(part) in errors and errors.count("\n") == 1
+    assert part.exists() and not path.exists()
+    (tmp_path / "hold").unlink()
+    assert call_published(published, WEIGHTS, "download", "bare").returncode == 0
+    assert path.read_bytes() == bare.read_bytes()
+    assert not part.exists()
