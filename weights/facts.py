@@ -8,7 +8,6 @@ are written here carry this there, under the name KEY:
 """
 
 import json
-import math
 
 from resnet_np.weights.contract import Contract
 from resnet_np.weights.file import Found, WeightFile
@@ -61,8 +60,8 @@ def check_eps(value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("bn_eps is no number")
-    if not 0 < value < math.inf:
-        raise ValueError("bn_eps is not above 0")
+    if not 0 < value <= 1:  # the largest in use is 1e-3
+        raise ValueError("bn_eps is not between 0 and 1")
     return float(value)
 
 

@@ -26,9 +26,10 @@ MEMORY = 64 << 20
 PIECE = 4 << 20
 """Tensors are sent in pieces of so many bytes at most."""
 DEPTH = 32
+NAME = 1000
 OBJECTS = 100_000
 RANK = 16
-LINE = 16 << 20
+LINE = 4 << 20
 """The most bytes that the line of JSON may have."""
 GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 
@@ -192,6 +193,8 @@ class Walk:
             raise RefusedError(f"groups lie more than {DEPTH} deep in each other")
         for raw in group:
             name = raw.decode()
+            if len(name) > NAME or not name.isprintable():
+                raise RefusedError(f"a name in {path or '/'!r} is none that a layer can have")
             if not path and name in self.skip:
                 self.skipped.append(name)
                 continue

@@ -20,7 +20,7 @@ from resnet_np.weights.contract import KERAS_CAFFE
 from resnet_np.weights.file import Found
 from resnet_np.weights.formats import hdf5
 from resnet_np.weights.formats.keras_config import Layer, read_layers
-from resnet_np.weights.formats.keras_nameless import find_names
+from resnet_np.weights.formats.keras_nameless import OLD_LAYERS, current_paths, find_names
 
 CURRENT_EPS = 1.001e-5
 OLDER_EPS = 1e-3
@@ -45,9 +45,6 @@ NUMBERED = {
     "fc": ("kernel", "bias"),
     "bn": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-
-# Keras 2.12 to 2.14 said in one long word what the others call `layers`.
-OLD_LAYERS = "_layer_checkpoint_dependencies"
 
 OPTIMIZER = ("optimizer_weights", "optimizer")
 
@@ -126,7 +123,14 @@ def _text_list(path: str, dump: hdf5.Dump, group: str, attribute: str) -> list[s
         if not isinstance(value, list):
             raise UserError(f"{path}: the layer /{group} has no attribute {attribute!r} with names")
         listed += value
+    if len(set(listed)) < len(listed) or not all(map(_is_name, listed)):
+        raise UserError(f"{path}: {attribute!r} of /{group} names something twice, or not in words")
     return listed
+
+
+def _is_name(text: object) -> bool:
+    """Whether it can be the name of a layer, and shown in a message of one line."""
+    return isinstance(text, str) and len(text) <= 1000 and text.isprintable()
 
 
 def _owner(layer: str, tensor: str) -> str:
@@ -173,9 +177,9 @@ def _names_of(
     found: Found, dump: hdf5.Dump, groups: Layers, described: dict[str, str]
 ) -> dict[str, str]:
     """{path: name} of each layer: written beside it, or described, or told by the order."""
-    layers = {path: dump.texts[f"{path}/vars" if path else "vars"].get("name") for path in groups}
-    named = {path: name for path, name in layers.items() if isinstance(name, str)}
-    nameless = {path.replace(OLD_LAYERS, "layers"): path for path in layers if path not in named}
+    texts = {path: dump.texts.get(f"{path}/vars" if path else "vars", {}) for path in groups}
+    named = {path: str(text["name"]) for path, text in texts.items() if _is_name(text.get("name"))}
+    nameless = current_paths(path for path in groups if path not in named)
     order: dict[str, str] = {}
     if not any(layer in _KNOWN for layer in named.values()) and not described.keys() & nameless:
         try:
@@ -187,7 +191,8 @@ def _names_of(
                 f" (v1) by their order: {error}; load it there and save it as .keras"
             )
     for path, origin in nameless.items():
-        named[origin] = described.get(path) or order.get(path) or origin
+        name = described.get(path) or order.get(path)
+        named[origin] = name if name and _is_name(name) else origin
     return named
 
 
@@ -195,11 +200,8 @@ def _numbered(layer: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarra
     """Give numbered tensors the names they have in the legacy format."""
     module = _KNOWN.get(layer)
     kind = names.kind(module) if module else "fc"
-    order = NUMBERED[kind or "fc"]
-    return {
-        order[int(key)] if key.isdigit() and int(key) < len(order) else key: array
-        for key, array in tensors.items()
-    }
+    order = {str(number): leaf for number, leaf in enumerate(NUMBERED[kind or "fc"])}
+    return {order.get(key, key): array for key, array in tensors.items()}
 
 
 _CURRENT = names.keras_names(152)
@@ -232,20 +234,22 @@ def _name_layers(found: Found, layers: Layers) -> None:
 
 def _check_described(found: Found, described: list[Layer]) -> None:
     """The epsilon is what the model's description says, and it has to have v1's strides."""
-    values = {
-        repr(layer.arguments["epsilon"]): layer.arguments["epsilon"]
-        for layer in described
-        if names.kind(_KNOWN.get(layer.name, "")) == "bn" and "epsilon" in layer.arguments
-    }
     try:
-        if len(values) > 1:
-            raise ValueError(f"its batch norms have different epsilons ({some(list(values))})")
-        for value in values.values():
-            found.bn_eps = facts.check_eps(value)
+        epsilons = {
+            facts.check_eps(layer.arguments["epsilon"])
+            for layer in described
+            if names.kind(_KNOWN.get(layer.name, "")) == "bn" and "epsilon" in layer.arguments
+        }
     except ValueError as error:
-        found.problems.append(str(error))
+        found.problems.append(f"its description of the model is damaged ({error})")
+        return
+    if len(epsilons) == 1:
+        found.bn_eps = epsilons.pop()
+    elif epsilons:
+        different = sorted(str(epsilon) for epsilon in epsilons)
+        found.problems.append(f"its batch norms have different epsilons: {some(different)}")
     found.problems += [
-        f"{layer.name!r} has strides {layer.arguments['strides']!r} where v1 has 2"
+        f"{layer.name!r} does not halve the image, as it does in v1"
         for layer in described
         if _KNOWN.get(layer.name) in _HALVING and layer.arguments.get("strides", 2) not in _TWO
     ]

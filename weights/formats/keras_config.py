@@ -5,7 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+DEPTH = 32
+LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,19 @@ def read_layers(text: str | bytes) -> list[Layer]:
     Raises ValueError if the text is no such JSON.
     """
     try:
-        return list(_layers(json.loads(text), ""))
+        layers = list(islice(_layers(json.loads(text), ""), LAYERS + 1))
     except RecursionError:
         raise ValueError("nested too deep") from None
+    if len(layers) > LAYERS:
+        raise ValueError(f"more than {LAYERS} layers")
+    return layers
 
 
 def _layers(model: Any, path: str) -> Iterator[Layer]:
     if not isinstance(model, dict) or not isinstance(model.get("config"), dict | list):
         raise ValueError("no description of a model")
+    if path.count("/") > 2 * DEPTH:
+        raise ValueError("nested too deep")
     config = model["config"]
     members = config if isinstance(config, list) else config.get("layers", [])  # Keras 1: a list
     used: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Which layer is which in a `.weights.h5` of Keras 2.12 to 3.2, where layers carry no names.
+"""Which layer is which in a `.weights.h5` of Keras 2 or early Keras 3: its layers carry no names.
 
 They are numbered within their class instead: `conv2d`, `conv2d_1`, ... in the order of
 `model.layers`, which lists the first block of a stage as 1, 2, 0, 3 (0 is the shortcut). That is
@@ -6,9 +6,8 @@ enough for the network that keras.applications builds and for no other one, so e
 compared with the one that is due there.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -16,6 +15,42 @@ from resnet_np.weights import names
 
 Shape = tuple[int, ...]
 Groups = Mapping[str, Mapping[str, np.ndarray]]
+
+
+OLD_LAYERS = "_layer_checkpoint_dependencies"
+"""What Keras 2.12 to 2.14 called `layers`."""
+
+
+def current_paths(paths: Iterable[str]) -> dict[str, str]:
+    """{path as later versions write it: path in the file} of layers that hold variables.
+
+    Where `layers` was OLD_LAYERS, it listed a layer with variables twice and counted it twice:
+    `conv2d`, `conv2d_2`, `conv2d_4`. There it is the rank of the number that counts.
+    """
+    members: dict[tuple[str, str], set[str]] = defaultdict(set)  # {(model, class): its layers}
+    split = {path: path.split("/") for path in paths}
+    for parts in split.values():
+        for i in range(1, len(parts)):
+            if parts[i - 1] == OLD_LAYERS:
+                members["/".join(parts[:i]), _numbered(parts[i])[0]].add(parts[i])
+    current = {OLD_LAYERS: "layers"}  # {path or last part of it: what the last part is called now}
+    for (model, name), layers in members.items():
+        for rank, layer in enumerate(sorted(layers, key=_numbered)):
+            current[f"{model}/{layer}"] = f"{name}_{rank}" if rank else name
+    return {
+        "/".join(
+            current.get("/".join(parts[: i + 1])) or current.get(part, part)
+            for i, part in enumerate(parts)
+        ): path
+        for path, parts in split.items()
+    }
+
+
+def _numbered(layer: str) -> tuple[str, int]:
+    """conv2d_7 -> ("conv2d", 7), and conv2d -> ("conv2d", 0)."""
+    name, _, number = layer.rpartition("_")
+    is_numbered = name and number.isdecimal() and len(number) < 10
+    return (name, int(number)) if is_numbered else (layer, 0)
 
 
 def find_names(groups: Groups) -> dict[str, str]:
@@ -27,7 +62,7 @@ def find_names(groups: Groups) -> dict[str, str]:
     models: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for path in groups:
         model, _, layer = path.rpartition("/")
-        models[model][re.sub(r"_\d+$", "", layer)] += 1
+        models[model][_numbered(layer)[0]] += 1
     found = [model for model, counts in models.items() if _depth(counts) is not None]
     if len(found) != 1:
         raise ValueError(f"{len(found)} of its models have the numbers of layers of one")

@@ -16,7 +16,7 @@ from resnet_np.weights.formats import hdf5, keras
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
 PICKLED = "model.weights.npz"
-LONGEST = 16 << 20
+LONGEST = 2 << 20
 """The most bytes that a description of a model may have."""
 SMALL = 1 << 20
 """Deflated weights may be half as large again as they are in the zip, and small ones so large."""
