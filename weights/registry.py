@@ -124,7 +124,9 @@ def recognise(path: str | os.PathLike[str]) -> Published | None:
     if not os.path.isfile(path):
         return None
     size = os.path.getsize(path)
-    candidates = [entry for entry in map(find, names()) if entry.wrong_size(size) is None]
+    candidates = [
+        entry for entry in map(find, names()) if entry.has_hash and not entry.wrong_size(size)
+    ]
     if not candidates:
         return None
     hashes = hash_file(path)
