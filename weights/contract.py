@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from resnet_np.errors import UserError
+from resnet_np.weights.plausible import check_batch
 
 COLORS = ("RGB", "BGR")
 FITS = ("crop", "stretch")
@@ -144,6 +145,14 @@ class Contract:
             turned = _close(tuple(given)[::-1], own, atol)
             advice = f"its order is that of {self.color}" if turned else "one number per channel"
             raise _contradiction(name, tuple(given), own, f"{advice}, or leave it out")
+
+    def check(self, x: Any) -> None:
+        """Look at a normalised batch, float [N, H, W, 3], as `plausible` describes it.
+
+        Raises UserError, with the reason and the fix, if it cannot be images under this contract;
+        warns if it hardly can. What `normalise` made always passes.
+        """
+        check_batch(self, x)
 
     def to_record(self) -> dict[str, Any]:
         """The contract as plain JSON values, for a checkpoint."""
