@@ -220,7 +220,7 @@ def _is_texts(attributes: object) -> bool:
 
 def _reason(status: int, said: str, started: bool, late: bool, seconds: float) -> str:
     """Why nothing came of it, in one line."""
-    said = " ".join("".join(c if c.isprintable() else " " for c in said).split())[-300:]
+    said = " ".join(said.split())
     if not started:
         return f"h5py, which parses HDF5 files, could not be started ({said or status})"
     if late or (status < 0 and -status == getattr(signal, "SIGXCPU", None)):

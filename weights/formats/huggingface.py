@@ -7,7 +7,7 @@
 Source: configuration_resnet.py and modeling_resnet.py in transformers.
 """
 
-import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from resnet_np.weights import facts, names
 from resnet_np.weights.contract import Contract
 from resnet_np.weights.file import Found
 from resnet_np.weights.formats import huggingface_images, tensors
+from resnet_np.weights.formats.json_text import load_json
 
 CONFIG, IMAGES, TENSORS = "config.json", "preprocessor_config.json", "model.safetensors"
 OLDER_TENSORS = "pytorch_model.bin"
@@ -72,10 +73,11 @@ def read_json(path: Path) -> Record:
             text = file.read(MAX_JSON + 1)
         if len(text) > MAX_JSON:
             raise ValueError(f"longer than {MAX_JSON} bytes")
-        record = json.loads(text)
+        held = sum(entry.stat().st_size for entry in os.scandir(path.parent))
+        record = load_json(text, held)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not a JSON file of Hugging Face's ({error})") from error
     if not isinstance(record, dict):
         raise UserError(f"{path}: not a JSON object")

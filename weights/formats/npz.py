@@ -18,6 +18,7 @@ import numpy as np
 
 from resnet_np.errors import UserError, some
 from resnet_np.weights.atomic import atomic_file
+from resnet_np.weights.formats.json_text import load_json
 from resnet_np.weights.formats.npy_header import read_header
 from resnet_np.weights.formats.zip_entries import fill, open_zip
 
@@ -134,8 +135,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 
 def _parse_record(path: str | os.PathLike[str], stored: np.ndarray) -> dict[str, Any]:
     try:
-        record = json.loads(stored.tobytes())
-    except (ValueError, RecursionError) as error:
+        record = load_json(stored.tobytes(), os.path.getsize(path))
+    except ValueError as error:
         raise UserError(f"{path}: its {RECORD} is not JSON ({error})") from error
     if not isinstance(record, dict) or "format" not in record:
         raise UserError(f"{path}: its {RECORD} does not say which format it is")

@@ -8,7 +8,7 @@
 The package `safetensors` checks all that and reads the numbers.
 """
 
-import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from resnet_np.errors import UserError
+from resnet_np.weights.formats.json_text import load_json
 
 MAX_HEADER = 1 << 21
 """Bytes. The header of a ResNet-152 takes an eighth of this; parsed, it takes many times as much as
@@ -75,8 +76,8 @@ def _repeated(path: str) -> list[tuple[str, int]]:
             )
         header = file.read(length)
     try:
-        pairs = json.loads(header, object_pairs_hook=list)
-    except (ValueError, RecursionError) as error:
+        pairs = load_json(header, os.path.getsize(path), pairs=list)
+    except ValueError as error:
         raise UserError(f"{path}: not a .safetensors file, or one cut short ({error})") from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise UserError(f"{path}: not a .safetensors file: its header is no table")

@@ -144,7 +144,8 @@ def _read_zip(stream: Stream) -> tuple[StateDict, Buffers]:
         storages = _Storages()
         pickled = archive.read(f"{root}data.pkl")
         try:
-            saved = load(Stream(BytesIO(pickled), len(pickled)), storages.persistent_load)
+            source = Stream(BytesIO(pickled), len(pickled))
+            saved = load(source, storages.persistent_load, stream.end)
         except ValueError as error:
             raise ValueError(f"{root + 'data.pkl'!r}: {error}") from error
         state = find_state_dict(saved)
@@ -188,7 +189,7 @@ def _read_stream(stream: Stream) -> tuple[StateDict, Buffers]:
         raise ValueError(f"its version is not {STREAM_VERSION}")
     load(stream)  # about the machine that wrote it; numbers are little-endian on all of them
     storages = _Storages()
-    state = find_state_dict(load(stream, storages.persistent_load))
+    state = find_state_dict(load(stream, storages.persistent_load, stream.end))
     wanted = set(_keys(state))
     buffers: Buffers = {}
     keys = load(stream)

@@ -20,8 +20,9 @@ from resnet_np.weights.formats.torch_stand_ins import GLOBALS, Maker, Opaque, St
 from resnet_np.weights.formats.zip_entries import fill
 
 MAX_BYTES = 1 << 24
-MAX_INSTRUCTIONS = 400_000
-"""A ResNet-152 with its optimizer takes a quarter of this, and a fraction of those bytes."""
+MAX_INSTRUCTIONS = 100_000
+"""A ResNet-152 with its optimizer takes no more than this. What an instruction makes takes a
+hundred bytes, so that for each hundred bytes of the file it may be one instruction more."""
 
 # Instructions that push what stands behind them.
 LITERALS = {
@@ -83,10 +84,15 @@ def no_persistent_ids(saved_id: Any) -> Any:
     raise ValueError("refers to something outside of the pickle")
 
 
-def load(stream: Stream, persistent_load: Callable[[Any], Any] = no_persistent_ids) -> Any:
+def load(
+    stream: Stream,
+    persistent_load: Callable[[Any], Any] = no_persistent_ids,
+    held: int = 0,
+) -> Any:
     """What the next pickle of a stream describes, in dicts, lists, numbers and stand-ins.
 
     persistent_load: what stands for the things kept outside of the pickle, from their id.
+    held: bytes of the file that the pickle is about.
     Raises ValueError, saying at which byte, for every instruction and name that is not known, and
     for a pickle that is damaged or too long.
     """
@@ -97,7 +103,7 @@ def load(stream: Stream, persistent_load: Callable[[Any], Any] = no_persistent_i
         instructions = pickletools.genops(stream)  # type: ignore[arg-type]
         for n, (instruction, argument, position) in enumerate(instructions):
             here = start if position is None else position
-            if n >= MAX_INSTRUCTIONS or here - start > MAX_BYTES:
+            if n >= MAX_INSTRUCTIONS + held // 100 or here - start > MAX_BYTES:
                 raise ValueError("the pickle is too long for a file of weights")
             machine.step(instruction.name, argument)
         return machine.pop()

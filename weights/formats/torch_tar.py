@@ -17,7 +17,7 @@ from resnet_np.weights.formats.torch_stand_ins import Storage, StorageType, Stor
 from resnet_np.weights.formats.torch_state import MAX_RANK, Buffers, StateDict, find_state_dict
 
 BLOCK, RECORD = 512, 10240
-MAX_COUNT = 100_000
+MAX_COUNT = 20_000
 
 
 def is_tar(head: bytes) -> bool:
@@ -38,9 +38,8 @@ def read(stream: Stream) -> tuple[StateDict, Buffers]:
         place = "tensors"
         tensors = _read_tensors(_member(stream, *members[place]), storages)
         place = "pickle"
-        saved = load(
-            _member(stream, *members[place]), lambda saved_id: _find_tensor(tensors, saved_id)
-        )
+        pickled = _member(stream, *members[place])
+        saved = load(pickled, lambda saved_id: _find_tensor(tensors, saved_id), pickled.end)
     except ValueError as error:
         raise ValueError(f"member {place!r}: {error}") from error
     return find_state_dict(saved), buffers
