@@ -67,11 +67,10 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
                 target.rename(older)
             temporary.rename(target)
         except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
             if older.exists() and not target.exists():
                 older.rename(target)
             raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(older, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error

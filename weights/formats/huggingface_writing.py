@@ -21,7 +21,7 @@ from resnet_np.weights.formats.huggingface import (
 )
 from resnet_np.weights.formats.huggingface_images import write_contract
 from resnet_np.weights.formats.safetensors_file import to_safetensors
-from resnet_np.weights.structure import structure_of
+from resnet_np.weights.structure import pooling_of, structure_of
 
 TO_RGB = (
     "the channels of the first convolution, and of mean and std, were put in the order red, green,"
@@ -66,6 +66,8 @@ def _check(path: str, file: WeightFile) -> None:
     cannot = f"{path}: transformers' ResNet cannot hold the weights of {file.path}"
     if len(structure.head) > 1 or structure.head not in ((), ("fc",)):
         raise UserError(f"{cannot}: its head is one layer; .onnx and .pth take hidden ones")
+    if structure.head and pooling_of(file) != "avg":
+        raise UserError(f"{cannot}: its head takes the mean of the image; .onnx has others, too")
     widths = [file.arrays[f"{block.name}.conv1.weight"].shape for block in structure.blocks]
     for block, (_, _, before, inner) in zip(structure.blocks, widths, strict=True):
         after = file.arrays[f"{block.units[-1].conv}.weight"].shape[-1]
