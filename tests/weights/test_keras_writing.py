@@ -85,14 +85,24 @@ def test_every_tensor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", [True, False])
 def test_read_back(tmp_path: Path, head: bool) -> None:
-    file = narrow() if head else without_head(narrow())
+    file = narrow(contract=TORCHVISION, classes=("cat", "däck", "owl"))
+    file = file if head else without_head(file)
     write_keras(str(tmp_path / "a.weights.h5"), file)
     back = read(tmp_path / "a.weights.h5")
     assert set(back.arrays) == set(file.arrays)
     for name, array in file.arrays.items():
         assert back.arrays[name].dtype == array.dtype
         np.testing.assert_array_equal(back.arrays[name], array, err_msg=name)
+    for fact in ("variant", "bn_eps", "contract", "classes", "depth", "conv_bias"):
+        assert getattr(back, fact) == getattr(file, fact), fact
     assert os.listdir(tmp_path) == ["a.weights.h5"]
+
+
+def test_thousands_of_long_class_names(tmp_path: Path) -> None:
+    """More text than an attribute of HDF5 holds unless it is of variable length."""
+    classes = tuple(f"{i:05} {'x' * 60}" for i in range(5000))
+    write_keras(str(tmp_path / "a.weights.h5"), narrow(classes=classes))
+    assert read(tmp_path / "a.weights.h5").classes == classes
 
 
 def test_chosen_by_the_ending(tmp_path: Path) -> None:
