@@ -21,6 +21,7 @@ CONTRACTS = {"torchvision": TORCHVISION, "huggingface": HUGGINGFACE, "keras": KE
 LARGEST_FILE = 1 << 30
 """No published ResNet is larger: the limit where the table gives no length."""
 PIECE = 1 << 20
+SHOWN = 8  # digits of a hash in a message
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Published:
             ("md5", self.md5, hashes.md5),
         ):
             if due is not None and not found.startswith(due):
-                return f"a {kind} of {found[: len(due)]} where {due} is due"
+                return f"a {kind} of {found[:SHOWN]}... where {due[:SHOWN]}... is due"
         return None if self.has_hash else "nobody has published its hash"
 
 
