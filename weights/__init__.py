@@ -5,10 +5,12 @@
     save_npz, read_npz  named arrays and a JSON record, as checkpoints keep them
     read_torch          any tensors in a PyTorch file, under their own names
     Contract            the input that a set of weights expects
+    registry, download  published files: what is known of each, and how to get them
 
-Reading order: contract.py, names.py, layout.py, file.py, facts.py, reading.py; then formats/, a
-module or a few for each: npz.py, tensors.py (torchvision's names in any format), keras.py, and
-PyTorch's files in torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
+Reading order: contract.py, names.py, layout.py, file.py, facts.py, registry.py (the table itself is
+registry.toml), download.py, reading.py; then formats/, a module or a few for each: npz.py,
+tensors.py (torchvision's names in any format), keras.py, and PyTorch's files in torch_stand_ins.py,
+torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
 """
 
 from resnet_np.weights.contract import (

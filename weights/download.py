@@ -313,11 +313,10 @@ def _pieces(response: HTTPResponse) -> Iterator[bytes]:
         raise IncompleteError(_reason(error)) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The few words of a network error that say something."""
     if isinstance(error, URLError):
-        inner = error.reason
-        return _reason(inner) if isinstance(inner, Exception) else inner
+        return error.reason if isinstance(error.reason, str) else _reason(error.reason)
     if isinstance(error, TimeoutError):
         return f"nothing came for {TIMEOUT:g} seconds"
     text = error.strerror if isinstance(error, OSError) else None
