@@ -56,12 +56,14 @@ def from_hdf5(path: str) -> Found:
     return find(path, hdf5.dump(path, skip=OPTIMIZER))
 
 
-def find(path: str, dump: hdf5.Dump, config: str | bytes | None = None) -> Found:
+def find(path: str, dump: hdf5.Dump, config: bytes = b"") -> Found:
     """The weights in what an HDF5 file holds. Raises UserError if these are none of Keras.
 
-    config: the model's description, where the file does not carry it itself.
+    config: the model's description, where the HDF5 file does not carry it itself.
     """
-    config = config or _model_config(dump)
+    written = dump.texts[""].get("model_config", "")
+    if isinstance(written, str):
+        config = config or written.encode()
     try:
         described = read_layers(config) if config else []
     except ValueError as error:
@@ -83,11 +85,6 @@ def find(path: str, dump: hdf5.Dump, config: str | bytes | None = None) -> Found
     if isinstance(text := dump.texts[""].get(facts.KEY), str):
         facts.take_text(found, text)
     return found
-
-
-def _model_config(dump: hdf5.Dump) -> str | None:
-    text = dump.texts[""].get("model_config")
-    return text if isinstance(text, str) else None
 
 
 def _from_legacy(path: str, dump: hdf5.Dump, root: str) -> tuple[Found, Layers]:

@@ -1,12 +1,13 @@
 """What Keras says of a model in JSON: its layers in their order, their names and arguments."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from resnet_np.weights.formats.json_text import load_json
 
 DEPTH = 32
 LAYERS = 10_000
@@ -26,15 +27,12 @@ class Layer:
     arguments: dict[str, Any]
 
 
-def read_layers(text: str | bytes) -> list[Layer]:
+def read_layers(text: bytes) -> list[Layer]:
     """The layers of a model in the order of `model.layers`; none for a class of a user's own.
 
     Raises ValueError if the text is no such JSON.
     """
-    try:
-        layers = list(islice(_layers(json.loads(text), ""), LAYERS + 1))
-    except RecursionError:
-        raise ValueError("nested too deep") from None
+    layers = list(islice(_layers(load_json(text), ""), LAYERS + 1))
     if len(layers) > LAYERS:
         raise ValueError(f"more than {LAYERS} layers")
     return layers

@@ -8,18 +8,19 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from typing import BinaryIO
 
 from resnet_np.errors import UserError
 from resnet_np.weights.file import Found
 from resnet_np.weights.formats import hdf5, keras
+from resnet_np.weights.formats.zip_entries import open_zip
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
 PICKLED = "model.weights.npz"
-LONGEST = 2 << 20
-"""The most bytes that a description of a model may have."""
 SMALL = 1 << 20
-"""Deflated weights may be half as large again as they are in the zip, and small ones so large."""
+"""Deflated weights may be half as large again as they are in the zip, and small ones so large. A
+description of a ResNet-152 takes half of it."""
 
 DAMAGE = (EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, zlib.error)
 
@@ -27,8 +28,8 @@ DAMAGE = (EOFError, NotImplementedError, RuntimeError, ValueError, struct.error,
 def is_keras_zip(path: str) -> bool:
     """Whether a zip is a `.keras`; False, too, if it is damaged."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            there = set(archive.namelist())
+        with open(path, "rb") as file:
+            there = set(open_zip(file).namelist())
     except (OSError, zipfile.BadZipFile, *DAMAGE):
         return False
     return CONFIG in there and bool(there & {WEIGHTS, PICKLED})
@@ -37,9 +38,10 @@ def is_keras_zip(path: str) -> bool:
 def from_keras_zip(path: str) -> Found:
     """Read a `.keras` with a ResNet-50, 101 or 152 (v1) in it, alone or nested."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file:
+            archive = open_zip(file)
             config = _read_config(archive)
-            part = _find_weights(archive)
+            part = _find_weights(archive, file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, *DAMAGE) as error:
@@ -59,26 +61,21 @@ def _read_config(archive: zipfile.ZipFile) -> bytes:
             f"its weights are {PICKLED!r}, a pickle of Python objects that only running it would"
             " open; save it again with Keras' own choice of format"
         )
-    with archive.open(CONFIG) as entry:
-        config = entry.read(LONGEST + 1)
-    if len(config) > LONGEST:
+    if archive.getinfo(CONFIG).file_size > SMALL:
         raise ValueError(f"{CONFIG!r} is longer than any description of a model")
-    return config
+    return archive.read(CONFIG)
 
 
-def _find_weights(archive: zipfile.ZipFile) -> hdf5.Part:
+def _find_weights(archive: zipfile.ZipFile, file: BinaryIO) -> hdf5.Part:
     """Where the weights lie in the zip, after they have been compared with their checksum."""
     info = archive.getinfo(WEIGHTS)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{WEIGHTS!r} is compressed in another way than a zip usually is")
     stored = info.compress_type == zipfile.ZIP_STORED
     if info.file_size > (info.compress_size if stored else info.compress_size * 3 // 2 + SMALL):
         raise ValueError(f"{WEIGHTS!r} declares {info.file_size} bytes of {info.compress_size}")
     with archive.open(info) as entry:
         while entry.read(1 << 20):
             pass
-    assert archive.fp is not None
-    archive.fp.seek(info.header_offset + 26)
-    lengths = struct.unpack("<2H", archive.fp.read(4))  # of the name and of the extra field
+    file.seek(info.header_offset + 26)
+    lengths = struct.unpack("<2H", file.read(4))  # of the name and of the extra field
     start = info.header_offset + 30 + sum(lengths)
     return hdf5.Part(start, info.compress_size, 0 if stored else info.file_size)
