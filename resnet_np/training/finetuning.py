@@ -132,6 +132,7 @@ def _prepare(options: Options, resume: Checkpoint | None, console: "Console") ->
         splits = load_splits(options, contract, size)
         _check_same_images(resume, splits)
         model, weights = restore_model(resume), resume.record.get("weights")
+    report.print_line(console, report.input_line(contract.with_size(size)))
     model.freeze_before(options.unfreeze)
     model.to(options.device)
     start = model.frozen_prefix() or "fc"

@@ -8,6 +8,8 @@ from resnet_np.errors import some
 from resnet_np.models.pretrained import LoadReport
 from resnet_np.training.loop import Progress
 from resnet_np.training.metrics import Figures
+from resnet_np.weights import Contract
+from resnet_np.weights.inspecting import contract_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +47,11 @@ def weight_lines(loaded: LoadReport | None) -> list[str]:
             groups[reason].append(name)
         lines += [f"  {len(g)} {what}, {reason}: {some(g)}" for reason, g in groups.items()]
     return lines
+
+
+def input_line(contract: Contract) -> str:
+    """What the network is shown, whatever the image files are like."""
+    return "input: " + "; ".join(contract_lines(contract))
 
 
 def print_line(console: "Console", line: str) -> None:
