@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "weights"))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from fuzzing import Judge, Tally, run
+from fuzzing import Judge, Tally, Task, run
 from mutants import FORMATS, IN_A_CHILD, mutant
 
 from resnet_np.command import Parser, count, seed
@@ -35,7 +35,7 @@ ROW = "{:>8} {:>8} {:>8} {:>8} {:>9} {:>7} {:>6} {:>7}"
 
 def fuzz(format: str, seed: int, mutants: int, processes: int) -> Tally:
     tally, begin = Tally(), time.perf_counter()
-    for number, verdict in run((format, seed), mutants, processes):
+    for number, verdict in run(Task(format, seed), mutants, processes):
         tally.add(verdict)
         if verdict.outcome == "finding" and tally.findings <= SHOWN:
             print(f"  {format} --seed {seed} --mutant {number}: {one_line(verdict.text, 400)}")

@@ -12,23 +12,31 @@ import multiprocessing
 import os
 import re
 import resource
+import runpy
 import shutil
+import signal
+import sys
 import tempfile
 import time
+import traceback
 import tracemalloc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from mutants import Files, mutant, seeds_of
 
 from resnet_np.errors import UserError
-from resnet_np.weights import read
+from resnet_np.weights import WeightFile, read
+from resnet_np.weights.formats import hdf5
+
+Reader = Callable[[Path], WeightFile]
 
 SECONDS = 10.0
 MEMORY = 3
@@ -37,7 +45,7 @@ ALLOWANCE = 2 << 20
 """Bytes that may be used whatever the file: tables, buffers, a message. As tracemalloc counts."""
 UNSEEN = 16 << 20
 """Bytes by which a process may grow without tracemalloc's knowledge before they are counted, too:
-libraries take their memory in large pieces."""
+libraries take their memory in large pieces, and what they freed they keep for a while."""
 LONGEST_MESSAGE = 1100
 
 
@@ -66,25 +74,27 @@ class Judge:
     valid file. The latter two know only of new heights.
     """
 
-    def __init__(self, folder: Path, format: str) -> None:
+    def __init__(self, folder: Path, format: str, reader: Reader = read) -> None:
         self.folder = folder
+        self.reader = reader
         self.path = folder / "mutant"
         os.chdir(folder)
         tracemalloc.start()
         self._write(seeds_of(format)[0])
         for _ in range(2):  # modules are loaded, tables made
-            read(self.path)
+            self._read()
         self.child_needs = self.child_height = _height(resource.RUSAGE_CHILDREN)
         self.own_height = _height(resource.RUSAGE_SELF)
 
     def judge(self, files: Files) -> Verdict:
         held = sum(map(len, files.values()))
         self._write(files)
-        tracemalloc.clear_traces()
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
         begin = time.perf_counter()
         outcome, text = self._read()
         seconds = time.perf_counter() - begin
-        peak = self._peak()
+        peak = self._peak(before)
         fault = None
         if peak > bound(held):
             fault = f"took {peak} bytes of memory for a file of {held}"
@@ -109,7 +119,7 @@ class Judge:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                file = read(self.path)
+                file = self.reader(self.path)
         except UserError as error:
             fault = wrong_message(str(error), self.path)
             return ("finding", fault) if fault else ("refused", str(error))
@@ -120,11 +130,11 @@ class Judge:
                 return "finding", f"{name!r} was read, and should not have been"
         return "read", file.format
 
-    def _peak(self) -> int:
+    def _peak(self, before: int) -> int:
         own, child = _height(resource.RUSAGE_SELF), _height(resource.RUSAGE_CHILDREN)
-        peak = max(tracemalloc.get_traced_memory()[1], own - self.own_height - UNSEEN)
+        peak = max(tracemalloc.get_traced_memory()[1] - before, own - self.own_height - UNSEEN)
         if child > self.child_height:
-            peak = max(peak, child - self.child_needs)
+            peak = max(peak, child - self.child_needs - UNSEEN)
         self.own_height, self.child_height = own, child
         return peak
 
@@ -135,8 +145,8 @@ def _height(who: int) -> int:
 
 
 def wrong_message(message: str, path: Path) -> str | None:
-    """What is wrong with a message that refuses a file, or None."""
-    if not message.startswith(f"{path}: ") or message.endswith(": "):
+    """What is wrong with a message that refuses a file, or one in a folder, or None."""
+    if not re.match(rf"{re.escape(str(path))}(/[\w.]+)?: .*\S$", message):
         return f"its message does not name the file and what is wrong: {message!r}"
     if not message.isprintable():
         return f"its message is not one line of printable text: {message!r}"
@@ -149,8 +159,16 @@ def wrong_message(message: str, path: Path) -> str | None:
 
 # --- many ----------------------------------------------------------------------------------------
 
-Judging = tuple[str, int]
-"""What to make mutants of: a format, and the seed of the random numbers."""
+
+@dataclass(frozen=True)
+class Task:
+    """Mutants of a format, whose random numbers have this seed, for this reader. `patience`:
+    seconds with one mutant after which a process is ended."""
+
+    format: str
+    seed: int = 0
+    reader: Reader = read
+    patience: float = SECONDS + 5
 
 
 @dataclass
@@ -179,10 +197,8 @@ class _Worker:
     """A process that judges every `step`th mutant from `first` on, and starts anew behind one that
     ends or stops it. Its board, in shared memory, says at which mutant it is, and since when."""
 
-    PATIENCE = SECONDS + 5
-
-    def __init__(self, judging: Judging, numbers: range) -> None:
-        self.judging = judging
+    def __init__(self, task: Task, numbers: range) -> None:
+        self.task = task
         self.numbers = numbers
         self.done = not numbers
         if not self.done:
@@ -193,7 +209,7 @@ class _Worker:
         self.board: SynchronizedArray[float] = context.Array("d", [-1, time.time()])
         self.results, sender = context.Pipe(duplex=False)
         self.folder = tempfile.TemporaryDirectory(dir=_fast_folder())
-        arguments = (self.folder.name, self.judging, self.numbers, self.board, sender)
+        arguments = (self.folder.name, self.task, self.numbers, self.board, sender)
         self.process = context.Process(target=work, args=arguments)
         self.process.start()
         sender.close()
@@ -207,7 +223,7 @@ class _Worker:
                 yield self.results.recv()
         except EOFError:  # all has been said
             pass
-        if alive and time.time() - since < (self.PATIENCE if number >= 0 else 60):
+        if alive and time.time() - since < (self.task.patience if number >= 0 else 60):
             return
         self.process.kill()
         self.process.join()
@@ -235,18 +251,19 @@ def _fast_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def work(folder: str, judging: Judging, numbers: range, board: Any, results: Connection) -> None:
+def work(folder: str, task: Task, numbers: range, board: Any, results: Connection) -> None:
     """Judge mutants; what takes more memory than any of them should is an error at once."""
     inside = Path(folder) / "inside"
     inside.mkdir()
     said = os.open(f"{folder}/said", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    judge = Judge(inside, judging[0])
+    hdf5._running = forked  # type: ignore[assignment]
+    judge = Judge(inside, task.format, task.reader)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     heard = 0
     for number in numbers:
-        files = mutant(*judging, number)
+        files = mutant(task.format, task.seed, number)
         board[0], board[1] = number, time.time()
         verdict = judge.judge(files)
         board[1] = time.time()
@@ -260,9 +277,61 @@ def work(folder: str, judging: Judging, numbers: range, board: Any, results: Con
         results.send((number, verdict))
 
 
-def run(judging: Judging, count: int, processes: int) -> Iterator[tuple[int, Verdict]]:
+class _Fork:
+    """The program that parses HDF5, in a copy of this process, which has h5py already: so it
+    starts a hundred times sooner. What it is asked, may use and answers is the same."""
+
+    def __init__(self, program: str, argument: str, file: BinaryIO) -> None:
+        (out, self.out), (err, self.err) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            self._be(program, argument, file)
+        os.close(self.out)
+        os.close(self.err)
+        self.stdout, self.stderr = os.fdopen(out, "rb"), os.fdopen(err, "rb")
+
+    def _be(self, program: str, argument: str, file: BinaryIO) -> None:
+        try:
+            tracemalloc.stop()
+            for source, target in ((file.fileno(), 0), (self.out, 1), (self.err, 2)):
+                os.dup2(source, target)
+            os.closerange(3, 256)
+            sys.argv = [program, argument]
+            runpy.run_path(program, run_name="__main__")
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    def wait(self) -> int:
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.pid = 0
+        return status
+
+    def kill(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+@contextmanager
+def forked(command: list[str], file: BinaryIO) -> Iterator[_Fork]:
+    """In place of hdf5._running."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads: there are only those that watch the clock
+        child = _Fork(*command[-2:], file)
+    try:
+        yield child
+    finally:
+        child.kill()
+        if child.pid:
+            child.wait()
+        child.stdout.close()
+        child.stderr.close()
+
+
+def run(task: Task, count: int, processes: int) -> Iterator[tuple[int, Verdict]]:
     """Judge mutants 0, 1, ... up to `count`, and yield the verdicts as they come."""
-    workers = [_Worker(judging, range(first, count, processes)) for first in range(processes)]
+    workers = [_Worker(task, range(first, count, processes)) for first in range(processes)]
     while not all(worker.done for worker in workers):
         for worker in workers:
             if not worker.done:

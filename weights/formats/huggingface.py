@@ -70,9 +70,10 @@ def read_json(path: Path) -> Record:
     """A file of one JSON object. Raises UserError if it is none, or too long for one of these."""
     try:
         with open(path, "rb") as file:
-            text = file.read(MAX_JSON + 1)
-        if len(text) > MAX_JSON:
-            raise ValueError(f"longer than {MAX_JSON} bytes")
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_JSON:
+                raise ValueError(f"longer than {MAX_JSON} bytes")
+            text = file.read(size)
         held = sum(entry.stat().st_size for entry in os.scandir(path.parent))
         record = load_json(text, held)
     except OSError as error:

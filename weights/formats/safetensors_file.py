@@ -74,7 +74,7 @@ def _repeated(path: str) -> list[tuple[str, int]]:
                 f"{path}: its header takes {length} bytes, where one of a network's weights takes"
                 f" no more than {MAX_HEADER}"
             )
-        header = file.read(length)
+        header = file.read(min(length, os.path.getsize(path)))
     try:
         pairs = load_json(header, os.path.getsize(path), pairs=list)
     except ValueError as error:
