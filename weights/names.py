@@ -57,6 +57,12 @@ def norm_after(conv: str) -> str:
     return conv.replace("conv", "bn")
 
 
+def conv_after(conv: str) -> str | None:
+    """The weight of the convolution behind one of a block: layer1.0.conv2.weight for conv1's."""
+    stem, _, position = conv.rpartition(".conv")
+    return f"{stem}.conv{int(position) + 1}.weight" if stem and position else None
+
+
 def bottleneck_positions(depth: int) -> Iterator[tuple[int, int, int]]:
     """(stage 1.., block 0.., position) of every convolution in blocks; position 0 = shortcut."""
     for stage, blocks in enumerate(BLOCKS[depth], start=1):

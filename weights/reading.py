@@ -140,7 +140,8 @@ def _fault(kind: str | None, leaf: str, array: np.ndarray) -> str | None:
 
 
 def _disagreeing(arrays: dict[str, np.ndarray]) -> Iterator[str]:
-    """A convolution's output channels, its bias and its batch norm have one length."""
+    """A convolution's output channels, its bias and its batch norm have one length, and the next
+    convolution of the block takes as many."""
     for name, w in arrays.items():
         module, _, leaf = name.rpartition(".")
         kind = names.kind(module)
@@ -152,3 +153,8 @@ def _disagreeing(arrays: dict[str, np.ndarray]) -> Iterator[str]:
         for partner in partners:
             if partner in arrays and len(arrays[partner]) != w.shape[-1]:
                 yield f"{name} makes {w.shape[-1]} channels, {partner} has {len(arrays[partner])}"
+        next_one = names.conv_after(module)
+        if next_one and next_one in arrays and arrays[next_one].shape[2] != w.shape[-1]:
+            yield (
+                f"{name} makes {w.shape[-1]} channels, {next_one} takes {arrays[next_one].shape[2]}"
+            )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 from safetensors.numpy import save_file
 from tiny import message_of, our_layout, torchvision_arrays
 
@@ -50,6 +51,20 @@ def test_unknown_names_are_shown_as_they_are_in_the_file(tmp_path: Path) -> None
     save_file(arrays, tmp_path / "a.safetensors")
     message = message_of(tmp_path / "a.safetensors")
     assert "unknown names: resnet.encoder.stages.4.layers.0.shortcut" in message
+
+
+def test_a_library_that_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic of a program in Rust is no Exception in Python."""
+
+    class PanicException(BaseException):
+        pass
+
+    def give_up(*arguments: object, **options: object) -> None:
+        raise PanicException("attempt to multiply with overflow")
+
+    save_file(theirs(torchvision_arrays()), tmp_path / "a.safetensors")
+    monkeypatch.setattr(safetensors, "safe_open", give_up)
+    assert "not a .safetensors file (attempt to" in message_of(tmp_path / "a.safetensors")
 
 
 # --- folders -------------------------------------------------------------------------------------

@@ -138,6 +138,15 @@ def test_lengths_that_do_not_fit(tmp_path: Path) -> None:
     )
 
 
+def test_grouped_convolutions_are_another_network(tmp_path: Path) -> None:
+    arrays = torchvision_arrays()
+    arrays["layer1.0.conv2.weight"] = np.zeros((3, 1, 3, 3), np.float32)  # three groups of one
+    write_npz(tmp_path / "a.npz", arrays)
+    assert "layer1.0.conv1.weight makes 3 channels, layer1.0.conv2.weight takes 1" in message_of(
+        tmp_path / "a.npz"
+    )
+
+
 def test_another_stem_is_said_to_be_one(tmp_path: Path) -> None:
     arrays = torchvision_arrays()
     arrays["conv1.0.weight"] = arrays.pop("conv1.weight")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import message_of, our_layout, torchvision_arrays
 
 from resnet_np.errors import UserError
@@ -79,6 +81,57 @@ def test_same_content_same_bytes(tmp_path: Path, ending: str) -> None:
         write(tmp_path / name / f"x{ending}", tiny_file())
     first, second = ((tmp_path / name / f"x{ending}").read_bytes() for name in ("a", "b"))
     assert first == second
+
+
+positive = st.floats(0.1, 10)
+contracts = st.builds(
+    Contract,
+    scale=st.sampled_from([1.0, 1 / 255]) | positive,
+    mean=st.tuples(*[st.floats(-300, 300)] * 3),
+    std=st.tuples(positive, positive, positive),
+    resize=st.integers(224, 500),
+    crop=st.integers(1, 224),
+    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic"]),
+    antialias=st.booleans(),
+    fit=st.sampled_from(["crop", "stretch"]),
+    corner=st.sampled_from(["nearest", "down"]),
+)
+
+
+@settings(max_examples=20)
+@given(
+    contract=contracts,
+    variant=st.sampled_from(["v1", "v1.5"]),
+    eps=st.floats(1e-8, 1e-2),
+    bias=st.booleans(),
+    names=st.lists(st.text(), min_size=3, max_size=3),
+    seed=st.integers(0, 99),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_any_network_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    contract: Contract,
+    variant: str,
+    eps: float,
+    bias: bool,
+    names: list[str],
+    seed: int,
+    dtype: type,
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    file = tiny_file(variant, seed, bias)
+    arrays = {name: array.astype(dtype) for name, array in file.arrays.items()}
+    arrays["fc.weight"][0] = [0.0, -0.0, 5e-324 if dtype is np.float64 else 1e-45]  # to the bit
+    file = replace(file, arrays=arrays, bn_eps=eps, contract=contract, classes=tuple(names))
+    for ending in ENDINGS:
+        assert write(folder / f"a{ending}", file) == []
+        check_same(read(folder / f"a{ending}"), file)
+    # Without what transformers cannot have, its folder keeps everything, too.
+    file = tiny_file(variant, seed)
+    arrays = {name: array.astype(dtype) for name, array in file.arrays.items()}
+    file = replace(file, arrays=arrays, contract=contract, classes=tuple(names))
+    write(folder / "a", file)
+    check_same(read(folder / "a"), file)
 
 
 def test_endings_that_mean_nothing(tmp_path: Path) -> None:

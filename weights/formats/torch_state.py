@@ -9,8 +9,9 @@ import numpy as np
 
 from resnet_np.weights.formats.torch_stand_ins import StoredTensor
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Where training scripts put the weights among the things they save."""
+WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
+"""Where training scripts put the weights among the things they save; last their moving average,
+which is taken if nothing else is there."""
 
 TRAINING = "belongs to the training run, not to the model"
 NO_TENSOR = "is no tensor"

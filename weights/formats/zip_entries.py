@@ -13,8 +13,8 @@ MAX_DIRECTORY = 1 << 20
 """Bytes. A ResNet-152 with its optimizer takes a quarter of this."""
 
 GROWTH = 16
-"""Deflated entries may grow to so many times the file's size. Plain weights shrink by a tenth; those
-that were quantised and written out again as float32 take an eighth or less."""
+"""Deflated entries may grow to so many times the file's size. Plain weights shrink by a tenth;
+those that were quantised and written out again as float32 take an eighth or less."""
 
 SMALL = 1 << 20
 """A small file may always grow to so many bytes."""
