@@ -1,20 +1,43 @@
 """Keras files: small ones that Keras wrote (tests/golden), and older layouts written by hand."""
 
+import json
+import lzma
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from keras_values import values
+from hypothesis import given
+from hypothesis import strategies as st
+from keras_values import constants, values
 from tiny import message_of, our_layout, published_names, torchvision_arrays, write_legacy
 
-from resnet_np.weights import KERAS_CAFFE, WeightFile, read
+from resnet_np.weights import KERAS_CAFFE, WeightFile, names, read
+from resnet_np.weights.formats.keras_config import read_layers
+from resnet_np.weights.formats.keras_nameless import current_paths, find_names
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BN = ("gamma", "beta", "moving_mean", "moving_variance")
 BN1 = ("gamma", "beta", "running_mean", "running_std")  # the older names; _std holds the variance
 LEAVES = ("weight", "bias", "running_mean", "running_var")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A golden file, unpacked if it is packed."""
+    folder = tmp_path_factory.mktemp("unpacked")
+
+    def unpack(name: str) -> Path:
+        if (GOLDEN / name).exists():
+            return GOLDEN / name
+        (folder / name).write_bytes(lzma.decompress((GOLDEN / f"{name}.xz").read_bytes()))
+        return folder / name
+
+    return unpack
 
 
 def rows_of_small() -> list[dict[str, str]]:
@@ -40,10 +63,14 @@ def check_trunk(file: WeightFile) -> None:
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [("keras_legacy_top.h5", "keras-h5"), ("keras3_top.weights.h5", "keras-weights-h5")],
+    [
+        ("keras_legacy_top.h5", "keras-h5"),
+        ("keras3_top.weights.h5", "keras-weights-h5"),
+        ("keras3_top.keras", "keras-zip"),
+    ],
 )
-def test_written_by_keras(name: str, format: str) -> None:
-    file = read(GOLDEN / name)
+def test_written_by_keras(unpacked: Callable[[str], Path], name: str, format: str) -> None:
+    file = read(unpacked(name))
     check_trunk(file)
     np.testing.assert_array_equal(
         file.arrays["fc.weight"], values("predictions", "kernel", file.arrays["fc.weight"].shape)
@@ -57,6 +84,24 @@ def test_written_by_keras(name: str, format: str) -> None:
     assert file.depth is None  # one block in each stage is no published depth
 
 
+def test_without_top(unpacked: Callable[[str], Path]) -> None:
+    file = read(unpacked("keras_legacy_notop.h5"))
+    check_trunk(file)
+    assert "fc.weight" not in file.arrays
+    assert file.left_out == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["keras_legacy_nested_trainable.h5", "keras215_nested.keras", "keras212_nested.keras"]
+)
+def test_nested_with_one_dense_layer_as_head(unpacked: Callable[[str], Path], name: str) -> None:
+    """In the .keras of Keras 2 only config.json knows the names."""
+    file = read(unpacked(name))
+    check_trunk(file)
+    np.testing.assert_array_equal(file.arrays["fc.weight"], values("classes", "kernel", (20, 4)))
+    np.testing.assert_array_equal(file.arrays["fc.bias"], values("classes", "bias", (4,)))
+
+
 def test_nested_and_frozen_with_one_dense_layer_as_head() -> None:
     """Saved frozen, the trunk's statistics and weights stand in one list: only names help."""
     file = read(GOLDEN / "keras_legacy_nested_frozen.h5")
@@ -65,8 +110,11 @@ def test_nested_and_frozen_with_one_dense_layer_as_head() -> None:
     np.testing.assert_array_equal(file.arrays["fc.bias"], values("classes", "bias", (4,)))
 
 
-def test_nested_with_hidden_layer_and_optimizer() -> None:
-    file = read(GOLDEN / "keras3_nested_hidden.weights.h5")
+@pytest.mark.parametrize("ending", ["weights.h5", "keras"])
+def test_nested_with_hidden_layer_and_optimizer(
+    unpacked: Callable[[str], Path], ending: str
+) -> None:
+    file = read(unpacked(f"keras3_nested_hidden.{ending}"))
     check_trunk(file)
     assert "fc.weight" not in file.arrays
     assert {"hidden/kernel", "hidden/bias", "classes/kernel", "optimizer"} <= set(file.left_out)
@@ -236,3 +284,262 @@ def test_cut_short(tmp_path: Path, keep: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
     assert "one cut short" in message_of(path)
+
+
+# --- layers without names ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["212", "215"])
+def test_layers_known_by_their_order(unpacked: Callable[[str], Path], version: str) -> None:
+    """A whole ResNet-50 by Keras 2, one number in each variable."""
+    file = read(unpacked(f"keras{version}_resnet50.weights.h5"))
+    facts = (file.format, file.depth, file.bn_eps, file.left_out)
+    assert facts == ("keras-weights-h5", 50, 1.001e-5, {})
+    expected = {}
+    for row in published_names():
+        for leaf, ours in zip(("kernel", "bias"), LEAVES[:2], strict=True):
+            expected[f"{row['tv_conv']}.{ours}"] = (row["keras_conv"], leaf)
+        if row["tv_conv"] != "fc":
+            for leaf, ours in zip(BN, LEAVES, strict=True):
+                expected[f"{row['tv_bn']}.{ours}"] = (row["keras_bn"], leaf)
+    assert set(file.arrays) == set(expected)
+    for name, (layer, leaf) in expected.items():
+        array = file.arrays[name]
+        np.testing.assert_array_equal(array, constants(layer, leaf, array.shape), err_msg=name)
+
+
+Shapes = dict[str, dict[str, tuple[int, ...]]]
+
+
+def numbered_layers(depth: int, width: int, model: str) -> tuple[Shapes, dict[str, str]]:
+    """The shapes of a whole network and its names, written down as Keras' own code goes."""
+    shapes: Shapes = {}
+    expected: dict[str, str] = {}
+    counter = 0
+
+    def add(name: str, size: int, c: int, k: int) -> None:
+        nonlocal counter
+        number = f"_{counter}" if counter else ""
+        shapes[f"{model}conv2d{number}"] = {"0": (size, size, c, k), "1": (k,)}
+        shapes[f"{model}batch_normalization{number}"] = {str(i): (k,) for i in range(4)}
+        expected[f"{model}conv2d{number}"] = f"{name}_conv"
+        expected[f"{model}batch_normalization{number}"] = f"{name}_bn"
+        counter += 1
+
+    add("conv1", 7, 3, width)
+    c = width
+    for stage, blocks in enumerate(names.BLOCKS[depth]):
+        k = width * 2**stage
+        for block in range(blocks):
+            name = f"conv{stage + 2}_block{block + 1}"
+            add(f"{name}_1", 1, c, k)
+            add(f"{name}_2", 3, k, k)
+            if block == 0:
+                add(f"{name}_0", 1, c, 4 * k)
+            add(f"{name}_3", 1, k, 4 * k)
+            c = 4 * k
+    return shapes, expected
+
+
+def as_arrays(shapes: Shapes) -> dict[str, dict[str, np.ndarray]]:
+    zero = np.float32(0)
+    return {p: {k: np.broadcast_to(zero, s) for k, s in t.items()} for p, t in shapes.items()}
+
+
+DEPTHS = st.sampled_from(names.BOTTLENECK_DEPTHS)
+MODELS = st.sampled_from(["layers/", "layers/functional/layers/", "layers/functional_2/layers/"])
+
+
+@given(DEPTHS, st.integers(1, 64), MODELS, st.randoms())
+def test_order_of_layers(depth: int, width: int, model: str, random: Any) -> None:
+    shapes, expected = numbered_layers(depth, width, model)
+    shapes |= {"layers/dense": {"0": (5, 6), "1": (6,)}, "layers/random_flip": {"0": (2,)}}
+    shuffled = dict(random.sample(sorted(shapes.items()), len(shapes)))
+    assert find_names(as_arrays(shuffled)) == expected
+    layer = random.choice(sorted(expected))
+    wrong = dict(shapes[layer])
+    key = random.choice(sorted(wrong))
+    wrong[key] = (*wrong[key][:-1], wrong[key][-1] + 1)
+    with pytest.raises(ValueError, match="has not the shapes of"):
+        find_names(as_arrays(shapes | {layer: wrong}))
+
+
+@given(DEPTHS, st.sampled_from(["a layer", "two models", "a shortcut first"]))
+def test_order_of_another_network(depth: int, what: str) -> None:
+    shapes, _ = numbered_layers(depth, 2, "layers/")
+    if what == "a layer":
+        del shapes["layers/conv2d_7"]
+    elif what == "two models":
+        shapes |= numbered_layers(depth, 2, "layers/functional/layers/")[0]
+    else:
+        second = "layers/conv2d_11", "layers/conv2d_13"  # positions 1 and 0 of the second stage
+        shapes |= dict(zip(second, [shapes[second[1]], shapes[second[0]]], strict=True))
+    with pytest.raises(ValueError, match=r"has not the shapes of|of its models have"):
+        find_names(as_arrays(shapes))
+
+
+@given(st.dictionaries(st.integers(0, 300), st.none(), min_size=1, max_size=9))
+def test_numbers_with_gaps(numbers: dict[int, None]) -> None:
+    """Keras 2.12 counted a layer with variables twice."""
+    old = "_layer_checkpoint_dependencies"
+    inner = f"{old}/functional_3/{old}"
+    paths = [f"{inner}/conv2d_{n}" if n else f"{inner}/conv2d" for n in numbers]
+    current = current_paths([*paths, f"{old}/functional/{old}/dense_2"])
+    there = sorted(numbers)
+    for path, origin in current.items():
+        if "conv2d" in origin:
+            number = int(origin.removeprefix(f"{inner}/conv2d").removeprefix("_") or 0)
+            rank = there.index(number)
+            assert path == "layers/functional_1/layers/conv2d" + (f"_{rank}" if rank else "")
+        else:
+            assert path == "layers/functional/layers/dense"
+    assert current_paths(["layers/conv2d_4", "layers/a_b"]) == {
+        "layers/conv2d_4": "layers/conv2d_4",
+        "layers/a_b": "layers/a_b",
+    }
+
+
+# --- .keras --------------------------------------------------------------------------------------
+
+
+def test_paths_of_described_layers() -> None:
+    def layer(class_name: str, name: str, **arguments: Any) -> dict[str, Any]:
+        return {"class_name": class_name, "config": {"name": name, **arguments}}
+
+    inner = layer("Functional", "trunk", layers=[layer("Conv2D", "c"), layer("Conv2D", "d")])
+    members = [layer("Conv2D", "a"), inner, layer("BatchNormalization", "b"), layer("Conv2D", "e")]
+    model = layer("Sequential", "all", layers=members)
+    assert {found.path: found.name for found in read_layers(json.dumps(model).encode())} == {
+        "layers/conv2d": "a",
+        "layers/functional": "trunk",
+        "layers/functional/layers/conv2d": "c",
+        "layers/functional/layers/conv2d_1": "d",
+        "layers/batch_normalization": "b",
+        "layers/conv2d_1": "e",
+    }
+
+
+@pytest.fixture(scope="module")
+def entries(unpacked: Callable[[str], Path]) -> dict[str, bytes]:
+    with zipfile.ZipFile(unpacked("keras3_top.keras")) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def pack(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return path
+
+
+def change_layers(entries: dict[str, bytes], change: Callable[[dict[str, Any]], Any]) -> bytes:
+    config = json.loads(entries["config.json"])
+    for layer in config["config"]["layers"]:
+        change(layer["config"])
+    return json.dumps(config).encode()
+
+
+def set_epsilon(arguments: dict[str, Any], epsilon: object, names: str = "") -> None:
+    if "epsilon" in arguments and names in arguments["name"]:
+        arguments["epsilon"] = epsilon
+
+
+def test_packed_again(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    file = read(pack(tmp_path / "a.zip", entries, zipfile.ZIP_DEFLATED))
+    check_trunk(file)
+    assert file.format == "keras-zip"
+
+
+def test_epsilon_as_described(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    changed = change_layers(entries, lambda layer: set_epsilon(layer, 2e-4))
+    file = read(pack(tmp_path / "a.keras", entries | {"config.json": changed}))
+    assert file.bn_eps == 2e-4
+
+
+def test_epsilon_of_a_whole_legacy_model(tmp_path: Path) -> None:
+    path = broken(tmp_path, "keras_legacy_nested_frozen.h5")
+    with h5py.File(path, "a") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace("1.001e-05", "0.003")
+    assert read(path).bn_eps == 0.003
+
+
+NESTED = b'{"class_name": "A", "config": {"layers": [' * 5000
+DAMAGED = "its description of the model is damaged"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (lambda layer: set_epsilon(layer, 0.5, "conv3_block1_2_bn"), "different epsilons: 0.5, 1."),
+        (lambda layer: set_epsilon(layer, "small"), f"{DAMAGED} (bn_eps is no number)"),
+        (lambda layer: set_epsilon(layer, -1), f"{DAMAGED} (bn_eps is not between 0 and 1)"),
+        (lambda layer: layer.update(strides=[1, 1]), "'conv3_block1_1_conv' does not halve"),
+        (b"{", DAMAGED),
+        (b"\xff", DAMAGED),
+        (b"[1, 2]", f"{DAMAGED} (no description of a model)"),
+        (b'{"config": {"layers": [3]}}', f"{DAMAGED} (a layer without class"),
+        (b"[" * 100_000, f"{DAMAGED} ("),
+        (NESTED, DAMAGED),
+        (b" " * 2_000_000, "'config.json' is longer than any description"),
+    ],
+)
+def test_wrong_description(
+    tmp_path: Path, entries: dict[str, bytes], config: Any, message: str
+) -> None:
+    changed = config if isinstance(config, bytes) else change_layers(entries, config)
+    path = pack(tmp_path / "a.keras", entries | {"config.json": changed})
+    assert message in message_of(path)
+
+
+def test_weights_in_a_pickle(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    entries = {"config.json": entries["config.json"], "model.weights.npz": b"PK"}
+    assert "a pickle of Python objects" in message_of(pack(tmp_path / "a.keras", entries))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_entry_twice(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    path = pack(tmp_path / "a.keras", entries)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("config.json", entries["config.json"])
+    assert "'config.json' is there 2 times" in message_of(path)
+
+
+def test_weights_that_inflate(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    entries = entries | {"model.weights.h5": entries["model.weights.h5"] + bytes(5_000_000)}
+    path = pack(tmp_path / "a.keras", entries, zipfile.ZIP_DEFLATED)
+    assert "announces" in message_of(path) or "declares" in message_of(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_weights(tmp_path: Path, entries: dict[str, bytes], method: int) -> None:
+    path = pack(tmp_path / "a.keras", entries, method)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert "a .keras file, not readable" in message_of(path)
+
+
+def test_weights_that_are_none(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    path = pack(tmp_path / "a.keras", entries | {"model.weights.h5": b"no HDF5"})
+    assert "not a readable HDF5 file" in message_of(path)
+
+
+@pytest.mark.parametrize("keep", [0.001, 0.3, 0.9, 0.9999])
+def test_keras_cut_short(tmp_path: Path, entries: dict[str, bytes], keep: float) -> None:
+    path = pack(tmp_path / "a.keras", entries)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    message_of(path)
+
+
+# --- names that are none -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "listed", [["conv1_conv", "conv1_conv"], ["a\nb"], ["x" * 2000], "conv1_conv"]
+)
+def test_impossible_names(tmp_path: Path, listed: list[str] | str) -> None:
+    path = broken(tmp_path)
+    with h5py.File(path, "a") as file:
+        file.attrs["layer_names"] = listed
+    assert "layer_names" in message_of(path)
