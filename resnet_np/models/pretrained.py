@@ -47,7 +47,8 @@ def load_weights(
     replace_head: True keeps the model's own head and leaves the file's out; False demands that the
         file's fits; "auto" takes it if it fits. The trunk must fit exactly in any case.
 
-    Values are converted to the model's own precision.
+    Values are converted to the model's own precision. The model keeps the file's `contract`, and
+    its `classes` if it takes the head.
 
     Raises UserError, and leaves the model as it was, if the file cannot be read, is for a network
     built with other options, or if tensors are missing, unknown or of other shapes. All problems
@@ -65,6 +66,7 @@ def load_weights(
         raise UserError(f"{complaint}: {'; '.join(problems)}", problems)
     check_fit(complaint, wanted, offered)
     model.load_state_dict(own | offered)
+    model.contract, model.classes = file.contract, None if replaced else file.classes
 
     left_out = file.left_out | {n: replaced for n in file.arrays if n not in offered}
     missing = {n: NEW_HEAD for n in own if n not in wanted}

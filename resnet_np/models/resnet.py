@@ -37,6 +37,7 @@ from resnet_np.nn import (
     ReLU,
     Sequential,
 )
+from resnet_np.weights.contract import Contract
 
 BLOCKS = {
     18: (2, 2, 2, 2),
@@ -133,6 +134,9 @@ class ResNet(Module):
     conv_bias, bn_eps, bn_momentum : Keras' networks have biases, 1.001e-5 and (in this convention,
         the share of the new batch) 0.01
     seed : of the initialisation (He et al. 2015) and of dropout
+
+    Weights bring what is known of them: `contract`, the input that they expect, which every batch
+    of images is checked against, and `classes`, the names of the logits. Both are None before.
     """
 
     def __init__(
@@ -157,6 +161,8 @@ class ResNet(Module):
             "dropout": dropout, "width": width, "conv_bias": conv_bias, "bn_eps": bn_eps,
             "bn_momentum": bn_momentum, "seed": seed,
         }  # fmt: skip
+        self.contract: Contract | None = None
+        self.classes: tuple[str, ...] | None = None
         _check(depth, variant, include_top, pooling, width)
         _check_head(num_classes, head, dropout)
         block = Bottleneck if depth >= 50 else BasicBlock
@@ -186,6 +192,8 @@ class ResNet(Module):
                 f"ResNet: images must be [N, H, W, 3] with H and W of at least {SMALLEST_IMAGE}, "
                 f"not {list(x.shape)}"
             )
+        if self.contract is not None:
+            self.contract.check(x.data)
         return self.maxpool(self.bn1(self.conv1(x), relu=True))
 
     def forward(self, x: Tensor, start: str = "stem", stop: str | None = None) -> Tensor:

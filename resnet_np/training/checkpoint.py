@@ -158,6 +158,7 @@ def restore_model(checkpoint: Checkpoint) -> ResNet:
         model.load_state_dict(checkpoint.model)
     except (TypeError, ValueError, UserError) as error:
         raise UserError(f"{checkpoint.path}: {error}") from error
+    model.contract, model.classes = checkpoint.contract, checkpoint.classes
     return model
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resnet_np import Tensor, no_grad
 from resnet_np.errors import UserError
 from resnet_np.models import ResNet
-from resnet_np.models.pretrained import load_weights
-from resnet_np.weights import TORCHVISION, WeightFile, read, save_npz
+from resnet_np.models.pretrained import ReplaceHead, load_weights
+from resnet_np.weights import KERAS_CAFFE, PLAIN, TORCHVISION, Contract, WeightFile, read, save_npz
 
 NARROW: dict[str, Any] = {"width": 1 / 32, "num_classes": 5}
 HEAD = {"fc.weight", "fc.bias"}
@@ -194,3 +195,55 @@ def test_real_weights(test_data: Path) -> None:
     report = load_weights(model, file)
     assert len(report.used) == 267
     assert not report.left_out and not report.missing
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("contract", [TORCHVISION, KERAS_CAFFE, PLAIN])
+def test_the_model_keeps_the_contract_and_checks_by_it(
+    model: ResNet, file: WeightFile, contract: Contract
+) -> None:
+    with no_grad():
+        model(Tensor(images().astype(np.float32)))  # nothing is known yet
+        load_weights(model, replace(file, contract=contract))
+        assert model.contract == contract
+        model(Tensor(contract.normalise(images())))
+        with pytest.raises(UserError, match="they look like bytes"):
+            model(Tensor(images().astype(np.float32)))
+        with pytest.raises(UserError, match="they look like bytes"):
+            model(Tensor(images().astype(np.float32)), stop="layer1")
+
+
+def test_features_are_no_images(model: ResNet, file: WeightFile) -> None:
+    load_weights(model, file)
+    with no_grad():
+        model(Tensor(np.full((2, model.features), 1000, np.float32)), start="fc")
+
+
+def test_what_is_no_weight_stays_out_of_the_state(model: ResNet, file: WeightFile) -> None:
+    before = set(model.state_dict())
+    load_weights(model, replace(file, classes=tuple("abcde")))
+    assert set(model.state_dict()) == before
+    assert "contract" not in model.config
+
+
+@pytest.mark.parametrize(
+    ("options", "replace_head", "classes"),
+    [
+        ({}, "auto", tuple("abcde")),
+        ({}, True, None),
+        ({"num_classes": 7}, "auto", None),
+        ({"include_top": False}, "auto", None),
+    ],
+)
+def test_class_names_come_with_the_head(
+    file: WeightFile,
+    options: dict[str, Any],
+    replace_head: ReplaceHead,
+    classes: tuple[str, ...] | None,
+) -> None:
+    model = ResNet(50, **(NARROW | options))
+    load_weights(model, replace(file, classes=tuple("abcde")), replace_head)
+    assert model.classes == classes

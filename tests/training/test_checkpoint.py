@@ -92,6 +92,7 @@ def test_everything_comes_back(saved):
     again = restore_model(checkpoint)
     for name, array in model.state_dict().items():
         assert np.array_equal(again.state_dict()[name], array)
+    assert (again.contract, again.classes) == (PLAIN, tuple("abcde"))
     twin, order = SGD(again.parameters(), 0.5), np.random.default_rng(0)
     restore_run(checkpoint, again, twin, order)
     ours, theirs = optimizer.state_dict(), twin.state_dict()
