@@ -2,15 +2,17 @@
 
     read                a weight file -> WeightFile: torchvision's names, our layout, and the facts
                         that have to be known to use them
+    write               a WeightFile -> a file of the format that the path's ending names
     save_npz, read_npz  named arrays and a JSON record, as checkpoints keep them
     read_torch          any tensors in a PyTorch file, under their own names
     Contract            the input that a set of weights expects
     registry, download  published files: what is known of each, and how to get them
 
 Reading order: contract.py, names.py, layout.py, file.py, facts.py, registry.py (the table itself is
-registry.toml), download.py, reading.py; then formats/, a module or a few for each: npz.py,
-tensors.py (torchvision's names in any format), keras.py, and PyTorch's files in torch_stand_ins.py,
-torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
+registry.toml), download.py, reading.py, writing.py; then formats/, a module or a few for each, of
+which those that write end in `_writing`. tensors.py is for all formats of PyTorch's world: npz.py,
+safetensors_file.py, and torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py,
+torch_file.py.
 """
 
 from resnet_np.weights.contract import (
@@ -25,6 +27,7 @@ from resnet_np.weights.file import WeightFile
 from resnet_np.weights.formats.npz import has_record, read_npz, save_npz
 from resnet_np.weights.formats.torch_file import read_torch
 from resnet_np.weights.reading import read
+from resnet_np.weights.writing import write
 
 __all__ = [
     "HUGGINGFACE",
@@ -39,4 +42,5 @@ __all__ = [
     "read_npz",
     "read_torch",
     "save_npz",
+    "write",
 ]

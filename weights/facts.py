@@ -51,7 +51,7 @@ def check_variant(value: object) -> str | None:
     """A variant, or None. Raises ValueError for anything else."""
     if value is not None and value not in ("v1", "v1.5"):
         raise ValueError("variant is neither v1 nor v1.5")
-    return value  # type: ignore[return-value]  # mypy does not narrow by `in`
+    return value
 
 
 def check_eps(value: object) -> float | None:

@@ -44,7 +44,8 @@ def find(path: str | os.PathLike[str]) -> Found:
 
 def check(path: str, found: Found) -> WeightFile:
     """What was found, once it is known to be a ResNet's. Raises UserError as `read` does."""
-    found.arrays = {name: _widened(array) for name, array in found.arrays.items()}
+    for name in list(found.arrays):  # one by one: the narrow ones are not all kept meanwhile
+        found.arrays[name] = _widened(found.arrays.pop(name))
     if found.problems:
         raise UserError(f"{path}: {some(found.problems, '; ')}", found.problems)
     if problems := list(_wrong_tensors(found.arrays)):
