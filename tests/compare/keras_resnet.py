@@ -20,7 +20,7 @@ from resnet_np.models import ResNet
 from resnet_np.models.pretrained import load_weights
 from resnet_np.weights import KERAS_CAFFE, WeightFile
 
-FORMATS = ("legacy.h5", "whole.h5", "keras3.weights.h5")
+FORMATS = ("legacy.h5", "whole.h5", "keras3.weights.h5", "keras3.keras")
 
 
 def random_resnet50(size: int = 224, seed: int = 0) -> keras.Model:
@@ -55,11 +55,12 @@ def randomise(model: keras.Model, seed: int = 0) -> None:
 
 
 def save_in_all_formats(model: keras.Model, folder: Path) -> dict[str, Path]:
-    """The legacy format as weights alone and as a whole model, and Keras 3's."""
+    """The legacy format as weights alone and as a whole model, and Keras 3's two."""
     paths = {name: folder / name for name in FORMATS}
     save_legacy_weights(model, paths["legacy.h5"])
     model.save(paths["whole.h5"])
     model.save_weights(paths["keras3.weights.h5"])
+    model.save(paths["keras3.keras"])
     return paths
 
 

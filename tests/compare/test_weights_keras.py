@@ -8,6 +8,7 @@ import pytest
 from keras_resnet import FORMATS, drop_bias, our_model, relative_errors, swap_statistics
 
 from resnet_np.weights import KERAS_CAFFE, names, read
+from resnet_np.weights.formats.keras_nameless import find_names
 
 keras = keras_resnet.keras
 
@@ -74,8 +75,8 @@ def test_every_tensor(model: "keras.Model", paths: dict[str, Path], format: str)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("save", ["save_weights", "save"])
-def test_nested_in_a_users_model(tmp_path: Path, frozen: bool, save: str) -> None:
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.h5", "a.keras"])
+def test_nested_in_a_users_model(tmp_path: Path, frozen: bool, name: str) -> None:
     trunk = keras.applications.ResNet50(
         weights=None, include_top=False, pooling="avg", input_shape=(SIZE, SIZE, 3)
     )
@@ -83,9 +84,8 @@ def test_nested_in_a_users_model(tmp_path: Path, frozen: bool, save: str) -> Non
     trunk.trainable = not frozen
     layers = [keras.layers.Input((SIZE, SIZE, 3)), trunk, keras.layers.Dense(13)]
     whole = keras.Sequential(layers)
-    path = tmp_path / ("a.weights.h5" if save == "save_weights" else "a.h5")
-    getattr(whole, save)(path)
-    file = read(path)
+    (whole.save_weights if name == "a.weights.h5" else whole.save)(tmp_path / name)
+    file = read(tmp_path / name)
     head = keras.ops.convert_to_numpy(whole.layers[-1].kernel)
     np.testing.assert_array_equal(file.arrays.pop("fc.weight"), head)
     assert file.arrays.pop("fc.bias").shape == (13,)
@@ -96,6 +96,41 @@ def test_nested_in_a_users_model(tmp_path: Path, frozen: bool, save: str) -> Non
 def test_names_of_deeper_networks(depth: int) -> None:
     model = getattr(keras.applications, f"ResNet{depth}")(weights=None)
     assert {layer.name for layer in model.layers if layer.weights} == set(names.keras_names(depth))
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_order_of_layers_without_names(depth: int) -> None:
+    """The order by which older files are read is the order in which Keras lists the layers."""
+    model = getattr(keras.applications, f"ResNet{depth}")(weights=None)
+    counts: dict[str, int] = {}
+    listed, shapes = {}, {}
+    for layer in model.layers:
+        kind = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization"}.get(
+            type(layer).__name__
+        )
+        if kind is not None:
+            number = counts.get(kind, 0)
+            counts[kind] = number + 1
+            path = f"layers/{kind}_{number}" if number else f"layers/{kind}"
+            listed[path] = layer.name
+            shapes[path] = {
+                str(i): np.broadcast_to(np.float32(0), tuple(variable.shape))
+                for i, variable in enumerate(layer.weights)
+            }
+    assert find_names(shapes) == listed
+
+
+def test_epsilon_is_read(tmp_path: Path) -> None:
+    model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(32, 32, 3))
+
+    def clone(layer: "keras.layers.Layer") -> "keras.layers.Layer":
+        config = layer.get_config()
+        if "epsilon" in config:
+            config["epsilon"] = 2e-3
+        return type(layer).from_config(config)
+
+    keras.models.clone_model(model, clone_function=clone).save(tmp_path / "a.keras")
+    assert read(tmp_path / "a.keras").bn_eps == 2e-3
 
 
 def test_contract_is_keras_preprocessing(images: np.ndarray) -> None:
