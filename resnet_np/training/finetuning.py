@@ -124,6 +124,7 @@ def _prepare(options: Options, resume: Checkpoint | None, console: "Console") ->
         contract, size = source.contract, source.image_size
         splits = load_splits(options, contract, size)
         model, loaded = build_model(source, len(splits["train"].classes), options)
+        model.contract, model.classes = contract, splits["train"].classes
         weights = None if loaded is None else asdict(loaded)
         for line in report.weight_lines(loaded):
             report.print_line(console, line)

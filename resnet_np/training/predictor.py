@@ -49,7 +49,7 @@ class Predictor:
             file = read(path)
             self.model = _from_weights(file, variant)
             count = self.model.config["num_classes"]
-            self.classes = names_of_classes(file) or _numbered(count)
+            self.classes = self.model.classes = names_of_classes(file) or _numbered(count)
             self.contract, self.image_size = file.contract, file.contract.crop
         self.model.eval()
         self.advance = advance
