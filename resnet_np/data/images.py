@@ -25,7 +25,10 @@ def load_image(path: str | os.PathLike[str], contract: Contract, size: int) -> n
 
 
 def decode(path: str | os.PathLike[str]) -> "Image":
-    """The image in `path` as RGB, the right way up (a camera's orientation tag is obeyed).
+    """The image in `path` as RGB, the right way up.
+
+    A camera's orientation tag is obeyed, as Hugging Face's loader does; torchvision's and Keras'
+    leave such images lying on their side.
 
     Transparency is left away, as torchvision's loader does: a transparent pixel shows the colour
     that lies stored behind it, often black, where most viewers show a white ground.
@@ -70,7 +73,12 @@ def fit(image: "Image", contract: Contract, size: int) -> np.ndarray:
 
 
 def _resize(image: "Image", w: int, h: int, contract: Contract) -> np.ndarray:
-    """-> uint8 [h, w, 3]."""
+    """-> uint8 [h, w, 3].
+
+    With antialias by Pillow, as torchvision, Keras and Hugging Face do it with images. torchvision
+    resizes its tensors by another method: within one step of this where bilinear, but not where
+    bicubic (8 steps were seen on photographs) or nearest.
+    """
     from PIL import Image
 
     if contract.antialias:

@@ -136,7 +136,8 @@ class ResNet(Module):
     seed : of the initialisation (He et al. 2015) and of dropout
 
     Weights bring what is known of them: `contract`, the input that they expect, which every batch
-    of images is checked against, and `classes`, the names of the logits. Both are None before.
+    of images is checked against, and `classes`, the names of the logits. Both are None before. Set
+    `contract` where a file says nothing about its own; None checks nothing.
     """
 
     def __init__(

@@ -2,7 +2,8 @@
 
     torchvision   the `transforms()` that come with its weights, on Pillow images and on tensors
     Keras         `load_img`, then `preprocess_input`
-    Hugging Face  the image processor of microsoft/resnet-50, through Pillow and through torchvision
+    Hugging Face  the image processor of microsoft/resnet-50, through Pillow and through
+                  torchvision; and those that a written folder names
 
 Import this before keras: it chooses the backend that the comparisons install.
 """
@@ -22,8 +23,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision_shim import torchvision
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 from transformers.models.convnext.image_processing_convnext import ConvNextImageProcessor
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from resnet_np.data.images import decode, fit
 from resnet_np.weights import (
@@ -34,6 +37,7 @@ from resnet_np.weights import (
     Contract,
 )
 from resnet_np.weights.contract import INTERPOLATIONS, SAMPLED
+from resnet_np.weights.formats.huggingface_images import write_contract
 
 SIZE = 224
 ORIENTATION = 0x0112
@@ -130,6 +134,14 @@ def comparisons() -> Iterator[Comparison]:
         if allowed := FAST.get(interpolation):
             fast = _processor(ConvNextImageProcessor, interpolation)
             yield Comparison("HUGGINGFACE", contract, "Hugging Face, torchvision", fast, allowed)
+    stretched = replace(HUGGINGFACE, fit="stretch", resize=SIZE)
+    for contract, kind in (
+        (HUGGINGFACE, BitImageProcessorPil),
+        (stretched, ViTImageProcessorPil),
+    ):
+        processor = kind.from_dict(write_contract(contract)[0])
+        name = "HUGGINGFACE" if contract.fit == "crop" else "HUGGINGFACE, stretched"
+        yield Comparison(name, contract, "Hugging Face, as written", _through(processor))
 
 
 def compare(comparison: Comparison, path: Path) -> Difference:
@@ -198,8 +210,10 @@ def _keras(interpolation: str) -> Transform:
 
 
 def _processor(kind: type, interpolation: str) -> Transform:
-    processor = kind.from_dict(PREPROCESSOR | {"resample": RESAMPLE.index(interpolation)})
+    return _through(kind.from_dict(PREPROCESSOR | {"resample": RESAMPLE.index(interpolation)}))
 
+
+def _through(processor: Callable) -> Transform:
     def transform(path: Path) -> np.ndarray:
         pixels = processor(_decoded(path), return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels).transpose(1, 2, 0)  # [C, H, W] -> [H, W, C]
