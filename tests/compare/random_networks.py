@@ -6,13 +6,15 @@ import numpy as np
 
 from resnet_np.models import ResNet
 from resnet_np.models.pretrained import load_weights
-from resnet_np.weights import KERAS_CAFFE, TORCHVISION, WeightFile
+from resnet_np.weights import KERAS_CAFFE, TORCHVISION, Contract, WeightFile
 
 CLASSES = 7
 CONTRACTS = {"v1": KERAS_CAFFE, "v1.5": TORCHVISION}
 
 
-def random_network(depth: int, variant: str, **options: Any) -> tuple[ResNet, WeightFile]:
+def random_network(
+    depth: int, variant: str, contract: Contract | None = None, **options: Any
+) -> tuple[ResNet, WeightFile]:
     """One of ours in which no two tensors hold the same numbers, and its weight file."""
     model = ResNet(depth, variant=variant, num_classes=CLASSES, **options)
     rng = np.random.default_rng(depth)
@@ -25,16 +27,25 @@ def random_network(depth: int, variant: str, **options: Any) -> tuple[ResNet, We
         left_out={},
         variant=variant,
         bn_eps=model.config["bn_eps"],
-        contract=CONTRACTS[variant],
+        contract=contract or CONTRACTS[variant],
         classes=tuple(f"class {i}" for i in range(CLASSES)),
         record={"format": 1, "model": model.config},
         depth=depth,
         conv_bias=model.config["conv_bias"],
         folded_statistics=False,
     )
+    if file.contract.scale == 1:
+        arrays["conv1.weight"] /= 64  # its input is in bytes
     load_weights(model, file, replace_head=False)
     model.eval()
     return model, file
+
+
+def noise(contract: Contract | None, n: int, h: int, w: int) -> np.ndarray:
+    """Images [n, h, w, 3] of random bytes, as these weights expect them."""
+    assert contract is not None
+    images = np.random.default_rng(h).integers(0, 256, (n, h, w, 3), dtype=np.uint8)
+    return contract.normalise(images)
 
 
 def random_array(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from parity import channels_first, channels_last, relative_error, torch_layout
-from random_networks import random_network
+from random_networks import noise, random_network
 from torch_bridge import copy_to_torch, images_to_torch
 from torch_resnet import TorchResNet
 from torchvision_shim import torchvision
@@ -42,10 +42,6 @@ def ours(model: ResNet, images: np.ndarray) -> np.ndarray:
         return model(Tensor(images)).numpy()
 
 
-def noise(n: int, h: int, w: int) -> np.ndarray:
-    return np.random.default_rng(h).normal(size=(n, h, w, 3)).astype(np.float32)
-
-
 @FOLDS
 @pytest.mark.parametrize(
     ("depth", "variant", "options"),
@@ -65,7 +61,7 @@ def test_same_logits(
     model, file = random_network(depth, variant, **options)
     graph = session(tmp_path, file, fold)
     for shape in ((1, 224, 224), (4, 64, 97)):
-        images = noise(*shape)
+        images = noise(model.contract, *shape)
         assert relative_error(run(graph, images), ours(model, images)) <= TOLERANCE
 
 
@@ -90,7 +86,7 @@ def assert_logits_of(
     copy_to_torch(model, twin)
     twin.eval()
     for shape in ((1, 224, 224), (4, 96, 65)):
-        images = noise(*shape)
+        images = noise(model.contract, *shape)
         with torch.no_grad():
             theirs = twin(images_to_torch(images)).numpy()
         assert relative_error(run(graph, images), theirs) <= TOLERANCE
@@ -109,7 +105,7 @@ def assert_logits_of(
 )
 def test_other_tops(tmp_path: Path, options: dict[str, Any], fold: bool) -> None:
     model, file = random_network(18, "v1.5", width=0.25, **options)
-    images = noise(2, 64, 64)
+    images = noise(model.contract, 2, 64, 64)
     output = run(session(tmp_path, file, fold), images)
     assert relative_error(output, ours(model, images)) <= TOLERANCE
 

@@ -12,7 +12,7 @@ from torchvision_shim import torchvision
 # isort: split
 import timm
 from parity import channels_first, relative_error, torch_layout
-from random_networks import CLASSES, random_network
+from random_networks import CLASSES, noise, random_network
 from timm.models import load_checkpoint
 from torch_resnet import TorchResNet
 
@@ -26,7 +26,7 @@ ENDINGS = (".pth", ".pt", ".safetensors", ".npz")
 
 
 def error(model: ResNet, twin: torch.nn.Module) -> float:
-    images = np.random.default_rng(3).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    images = noise(model.contract, 2, 64, 64)
     with no_grad(), torch.no_grad():
         ours = model(Tensor(images)).numpy()
         theirs = twin.eval()(torch.from_numpy(channels_first(images))).numpy()

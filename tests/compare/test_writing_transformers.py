@@ -12,7 +12,7 @@ import torchvision_shim  # noqa: F401  (first: transformers imports torchvision)
 # isort: split
 from parity import channels_first, relative_error
 from PIL import Image
-from random_networks import CLASSES, random_network
+from random_networks import CLASSES, noise, random_network
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 from resnet_np import Tensor, no_grad
@@ -42,9 +42,6 @@ def our_logits(model: ResNet, images: np.ndarray) -> np.ndarray:
         return model(Tensor(images)).numpy()
 
 
-IMAGES = np.random.default_rng(3).normal(size=(2, 64, 64, 3)).astype(np.float32)
-
-
 @pytest.mark.parametrize(
     ("depth", "variant", "options"),
     [
@@ -60,8 +57,8 @@ def test_same_logits(tmp_path: Path, depth: int, variant: str, options: dict) ->
     model, file = random_network(depth, variant, **options)
     file = replace(file, contract=HUGGINGFACE)
     assert write(tmp_path / "a", file) == []
-    network = loaded(tmp_path / "a")
-    assert relative_error(our_logits(model, IMAGES), logits(network, IMAGES)) <= TOLERANCE
+    network, images = loaded(tmp_path / "a"), noise(model.contract, 2, 64, 64)
+    assert relative_error(our_logits(model, images), logits(network, images)) <= TOLERANCE
     assert network.config.id2label == dict(enumerate(file.classes or ()))
     assert network.config.label2id == {f"class {i}": i for i in range(CLASSES)}
     # What the library saves of it is read here.
@@ -79,17 +76,19 @@ def test_same_logits_after_adapting(tmp_path: Path) -> None:
     model, file = random_network(50, "v1", width=0.5, conv_bias=True, bn_eps=1.001e-5)
     notes = write(tmp_path / "a", replace(file, contract=KERAS_CAFFE))
     assert len(notes) == 3
-    theirs = logits(loaded(tmp_path / "a"), np.ascontiguousarray(IMAGES[..., ::-1]))
-    assert relative_error(our_logits(model, IMAGES), theirs) <= TOLERANCE
+    images = noise(model.contract, 2, 64, 64)
+    theirs = logits(loaded(tmp_path / "a"), np.ascontiguousarray(images[..., ::-1]))
+    assert relative_error(our_logits(model, images), theirs) <= TOLERANCE
 
 
 def test_features(tmp_path: Path) -> None:
     model, file = random_network(50, "v1.5", width=0.5, include_top=False)
     write(tmp_path / "a", replace(file, classes=None))
+    images = noise(model.contract, 2, 64, 64)
     with torch.no_grad():
-        output = loaded(tmp_path / "a", AutoModel)(torch.from_numpy(channels_first(IMAGES)))
+        output = loaded(tmp_path / "a", AutoModel)(torch.from_numpy(channels_first(images)))
     theirs = output.pooler_output.numpy().reshape(2, -1)
-    assert relative_error(our_logits(model, IMAGES), theirs) <= TOLERANCE
+    assert relative_error(our_logits(model, images), theirs) <= TOLERANCE
 
 
 def test_double_precision(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def test_every_tensor(tmp_path: Path) -> None:
                 expected[layer] = [file.arrays[f"{module}.{leaf}"] for leaf in leaves]
     layers = names_in(path)
     assert set(expected) <= set(layers.values())
+    assert layers["layers/conv2d/vars"] == "conv1_conv"
+    assert layers["layers/conv2d_4/vars"] == "conv2_block1_3_conv"  # 1, 2, and 0 in front of it
     with h5py.File(path) as h5:
         for group, layer in layers.items():
             tensors = expected.get(layer, [])
