@@ -22,6 +22,7 @@ import numpy as np
 
 from resnet_np.errors import UserError
 from resnet_np.weights.formats.json_text import load_json
+from resnet_np.weights.formats.zip_entries import fill
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
 TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "bfloat16")
@@ -199,12 +200,8 @@ def _checked(listed: list[Any], limit: int) -> list[tuple[str, str, list[int]]]:
 
 def _read_array(stream: Any, dtype: str, shape: list[int]) -> np.ndarray:
     array = np.empty(shape, "<u2" if dtype == "bfloat16" else f"<{dtype}")
-    view = memoryview(array.reshape(-1)).cast("B")
-    while len(view):
-        count = stream.readinto(view)
-        if not count:
-            raise EOFError
-        view = view[count:]
+    if not fill(array, stream):
+        raise EOFError
     if dtype == "bfloat16":
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -134,7 +134,7 @@ def send(part: RawIOBase | BytesIO, task: dict[str, Any], out: BinaryIO) -> None
         for path, code, shape in walk.arrays:
             dtype = np.dtype("V2" if code == "bfloat16" else f"<{code}")
             for index in pieces(tuple(shape), dtype.itemsize):
-                out.write(np.ascontiguousarray(file[path][index], dtype))
+                out.write(np.ascontiguousarray(file[path][index], dtype).data)
         out.flush()
 
 
