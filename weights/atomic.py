@@ -47,9 +47,6 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
     Raises UserError if it holds other things, or if the folder cannot be written.
     """
     target = Path(path).resolve()
-    temporary, older = (
-        target.with_name(f".{target.name}.{secrets.token_hex(4)}.{end}") for end in ("part", "old")
-    )
     try:
         others = sorted(set(os.listdir(target)) - set(names)) if target.exists() else []
         if others:
@@ -57,6 +54,10 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
                 f"{path}: a folder that holds {some(others)}, which nobody asked to replace; give a"
                 " new folder"
             )
+        temporary, older = (
+            target.with_name(f".{target.name}.{secrets.token_hex(4)}.{end}")
+            for end in ("part", "old")
+        )
         try:
             temporary.mkdir()
             yield temporary

@@ -13,6 +13,7 @@ from tiny import message_of, our_layout, torchvision_arrays
 from resnet_np.errors import UserError
 from resnet_np.weights import read
 from resnet_np.weights.contract import HUGGINGFACE
+from resnet_np.weights.formats.torch_writing import write_state_dict
 from resnet_np.weights.names import hugging_face_names
 
 THEIRS = {ours: theirs for theirs, ours in hugging_face_names().items()}
@@ -110,6 +111,14 @@ def test_a_folder(tmp_path: Path) -> None:
     assert file.contract == HUGGINGFACE
     for name, array in torchvision_arrays().items():
         np.testing.assert_array_equal(file.arrays[name], our_layout(array), err_msg=name)
+
+
+def test_a_folder_of_older_versions(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a")
+    (folder / "model.safetensors").unlink()
+    with open(folder / "pytorch_model.bin", "wb") as file:
+        write_state_dict(file, theirs(torchvision_arrays()), {})
+    assert set(read(folder).arrays) == set(torchvision_arrays())
 
 
 def test_stride_in_the_first_convolution_is_v1(tmp_path: Path) -> None:
