@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet_np.errors import UserError
-from resnet_np.weights import registry
+from resnet_np.weights import names, registry
 from resnet_np.weights.download import cache_folder, place
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.inspecting import by_reason, kind_of, print_facts, print_line, size_of
 from resnet_np.weights.locating import locate
 from resnet_np.weights.reading import read
+from resnet_np.weights.structure import pooling_of
 from resnet_np.weights.writing import write
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def convert(
     print_line(console, f"written {target}: {len(file.arrays)} tensors, {size_of(target):,} bytes")
     for line in by_reason(file.left_out):
         print_line(console, f"left out: {line}")
+    if pooling_of(file) != "avg" and not target.lower().endswith(".onnx"):
+        notes.append(f"its pooling is {pooling_of(file)}, which only a checkpoint or .onnx can say")
     for note in notes:
         print_line(console, f"note: {note}")
 
@@ -72,8 +75,7 @@ def for_others(file: WeightFile) -> WeightFile:
 
 
 def _with_plain_head(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    heads = {name.rpartition(".")[0] for name in arrays if name.startswith("fc.")}
-    if len(heads) > 1:  # hidden layers keep their numbers
+    if len(names.head_layers(arrays)) > 1:  # hidden layers keep their numbers
         return dict(arrays)
     return {re.sub(r"^fc\.\d+\.", "fc.", name): array for name, array in arrays.items()}
 

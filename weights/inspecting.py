@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet_np.errors import UserError, one_line, some
-from resnet_np.weights import registry
+from resnet_np.weights import names, registry
 from resnet_np.weights.contract import Contract
 from resnet_np.weights.file import Found, WeightFile
 from resnet_np.weights.locating import locate
@@ -183,10 +183,10 @@ def _variant_words(variant: str | None) -> str:
 
 
 def _class_words(file: WeightFile) -> str:
-    heads = [array for name, array in file.arrays.items() if array.ndim == 2]
-    if not heads:
+    head = names.head_layers(file.arrays)
+    if not head:
         return "no head: features only"
-    count = heads[-1].shape[1]
+    count = file.arrays[f"{head[-1]}.weight"].shape[1]  # [C, K]
     if file.classes is None:
         return f"{count}, their names are not in the file"
     return f"{count}: {one_line(some(file.classes))}"

@@ -50,6 +50,13 @@ def kind(module: str) -> str | None:
     return next((k for k, pattern in _KINDS.items() if pattern.fullmatch(module)), None)
 
 
+def head_layers(tensor_names: Iterable[str]) -> list[str]:
+    """The linear layers of a head from first to last: fc, or fc.0, fc.3, ..., fc.12."""
+    modules = {name.removesuffix(".weight") for name in tensor_names if name.endswith(".weight")}
+    head = [module for module in modules if kind(module) == "fc"]
+    return sorted(head, key=lambda module: int(module.partition(".")[2] or 0))
+
+
 def norm_after(conv: str) -> str:
     """The batch norm behind a convolution: layer1.0.conv2 -> layer1.0.bn2."""
     if conv.endswith("downsample.0"):

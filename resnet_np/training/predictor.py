@@ -15,7 +15,7 @@ from resnet_np.models import ResNet
 from resnet_np.models.pretrained import load_weights
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
 from resnet_np.training.setup import network_config
-from resnet_np.weights import WeightFile, has_record, read
+from resnet_np.weights import WeightFile, has_record, names, read
 from resnet_np.weights.locating import locate, names_of_classes
 
 AT_ONCE = 8  # images in one batch
@@ -84,8 +84,8 @@ class Predictor:
 
 def _from_weights(file: WeightFile, variant: str | None) -> ResNet:
     """The network of a weight file, with the head that the file has. Raises UserError."""
-    layers = [array for name, array in file.arrays.items() if name.startswith("fc.")]
-    sizes = [array.shape[1] for array in layers if array.ndim == 2]  # [C, K]
+    layers = names.head_layers(file.arrays)
+    sizes = [file.arrays[f"{layer}.weight"].shape[1] for layer in layers]  # [C, K]
     if not sizes:
         raise UserError(
             f"{file.path}: has no head, so it knows no classes; `python -m resnet_np.finetune "

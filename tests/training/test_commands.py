@@ -217,6 +217,20 @@ def test_weights_model_and_variant_must_not_contradict_each_other(weights, photo
         assert_refused(call("finetune", "--data", photos, *arguments, cwd=tmp_path), part)
 
 
+def test_predict_takes_hidden_layers_of_a_converted_head(weights, photos, tmp_path):
+    options = ["--head", "16,12,10,8", "--dropout", "0.1", "--epochs", "1", "--out", "o"]
+    result = call("finetune", "--data", photos, "--weights", weights, *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    call("weights", "convert", "o/checkpoint.npz", "w.safetensors", cwd=tmp_path)
+    image = photos / "red" / "00.png"
+    ours, theirs = (
+        call("predict", path, image, cwd=tmp_path).stdout.splitlines()[:4]
+        for path in ("o/checkpoint.npz", "w.safetensors")
+    )
+    assert ours == theirs
+    assert len(ours) == 4
+
+
 def test_predict_takes_any_weights_with_a_head(finished, weights, photos, tmp_path):
     """A network with classes of its own, and the same as bare tensors: the same probabilities."""
     image = photos / "red" / "00.png"

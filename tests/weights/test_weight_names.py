@@ -85,3 +85,11 @@ def test_norm_after() -> None:
     assert names.norm_after("conv1") == "bn1"
     assert names.norm_after("layer2.0.conv3") == "layer2.0.bn3"
     assert names.norm_after("layer2.0.downsample.0") == "layer2.0.downsample.1"
+
+
+def test_the_layers_of_a_head_are_in_the_order_of_their_numbers() -> None:
+    tensors = [f"fc.{i}.{leaf}" for i in (12, 9, 0, 3, 6) for leaf in ("bias", "weight")]
+    layers = names.head_layers(["conv1.weight", "bn1.weight", *tensors])
+    assert layers == ["fc.0", "fc.3", "fc.6", "fc.9", "fc.12"]
+    assert names.head_layers(["fc.bias", "fc.weight"]) == ["fc"]
+    assert names.head_layers(["conv1.weight"]) == []
