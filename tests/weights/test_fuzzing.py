@@ -1,6 +1,6 @@
 """Mutants of every format are read or refused, and the judge of that notices everything else.
 
-More than a hundred of each format here; benchmarks/acceptance/12_fuzzing.py takes a hundred thousand.
+A hundred and fifty of each format here, in benchmarks/acceptance/12_fuzzing.py a hundred thousand.
 """
 
 import json
