@@ -26,8 +26,8 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     """Read ResNet weights: torchvision's names, our layout, whatever the format.
 
     Known are `.npz`, `.safetensors` and PyTorch's files with torchvision's names, Keras' legacy
-    `.h5` and `.weights.h5`, and our own checkpoints. Tensors keep the precision of the file; 16-bit
-    ones are widened to float32.
+    `.h5`, `.weights.h5` and `.keras`, and our own checkpoints. Tensors keep the precision of the
+    file; 16-bit ones are widened to float32.
 
     Raises UserError, naming the file, if it is none of these or anything in it is wrong: cut
     short, unknown or doubled or missing names, wrong ranks, values that are not finite. All that is
@@ -87,8 +87,8 @@ def _reader(path: str) -> Callable[[str], Found]:
             return reader
     raise UserError(
         f"{path}: {'not a known weight format' if head else 'an empty file'}; known are .npz,"
-        " .safetensors and .pth with torchvision's names, Keras' .h5 and .weights.h5, and own"
-        " checkpoints"
+        " .safetensors and .pth with torchvision's names, Keras' .h5, .weights.h5 and"
+        " .keras, and own checkpoints"
     )
 
 

@@ -246,6 +246,14 @@ def test_layers_without_names(tmp_path: Path) -> None:
     assert "layers carry no name" in message_of(path)
 
 
+def test_layers_with_other_names(tmp_path: Path) -> None:
+    path = broken(tmp_path, "keras3_top.weights.h5")
+    with h5py.File(path, "a") as file:
+        for group in file["layers"].values():
+            group["vars"].attrs["name"] = f"my_{group['vars'].attrs['name']}"
+    assert "none of its 35 layers with weights (my_" in message_of(path)
+
+
 def test_pre_activation_networks_are_refused(tmp_path: Path) -> None:
     path = broken(tmp_path)
     with h5py.File(path, "a") as file:

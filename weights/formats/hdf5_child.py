@@ -111,11 +111,13 @@ def open_part(file: BinaryIO, task: dict[str, Any]) -> RawIOBase | BytesIO:
     window = Window(file, task["start"], task["size"])
     if not task["inflated"]:
         return window
-    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+    unpack, whole, left = zlib.decompressobj(-zlib.MAX_WBITS), BytesIO(), task["inflated"]
     try:
-        return BytesIO(unpack.decompress(window.readall(), task["inflated"]))
+        while left and (piece := window.read(PIECE)):
+            left -= whole.write(unpack.decompress(piece, left))
     except zlib.error as error:
         raise RefusedError(f"cannot be inflated ({error})") from error
+    return whole
 
 
 def send(part: RawIOBase | BytesIO, task: dict[str, Any], out: BinaryIO) -> None:
@@ -203,10 +205,10 @@ class Walk:
                     f"{name!r} in {path or '/'!r} is a link to another place or file"
                 )
             info = h5o.get_info(group, raw)
-            if info.addr in self.seen or len(self.seen) >= OBJECTS:
-                raise RefusedError(
-                    f"{name!r} in {path or '/'!r} is there under two names, or too much"
-                )
+            if info.addr in self.seen:
+                raise RefusedError(f"{name!r} in {path or '/'!r} is there under two names")
+            if len(self.seen) >= OBJECTS:
+                raise RefusedError(f"more than {OBJECTS} groups and arrays")
             self.seen.add(info.addr)
             yield name, info.type
 

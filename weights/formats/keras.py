@@ -1,8 +1,8 @@
-"""Keras' two HDF5 formats, read by layer name and never by order.
+"""Keras' two HDF5 formats, read by layer name and not by order.
 
 The legacy format (`model.save("x.h5")`, or its weights alone) keeps one group per layer and lists
 names in attributes. The later one (`x.weights.h5`) keeps numbered tensors in groups called `vars`,
-whose attribute `name` says which layer they belong to.
+whose attribute `name` says which layer they belong to; before it did, see keras_nameless.py.
 
 Order says nothing: the same model saved frozen or trainable lists its tensors in different orders,
 and a shortcut's convolution has the shape of its neighbour's. Kernels need no transposing, Keras'
@@ -178,7 +178,8 @@ def _names_of(
     named = {path: str(text["name"]) for path, text in texts.items() if _is_name(text.get("name"))}
     nameless = current_paths(path for path in groups if path not in named)
     order: dict[str, str] = {}
-    if not any(layer in _KNOWN for layer in named.values()) and not described.keys() & nameless:
+    is_known = any(layer in _KNOWN for layer in named.values()) or described.keys() & nameless
+    if nameless and not is_known:
         try:
             order = find_names({path: groups[origin] for path, origin in nameless.items()})
         except ValueError as error:
@@ -222,6 +223,9 @@ def _name_layers(found: Found, layers: Layers) -> None:
             f"none of its {len(layers)} layers with weights ({some(list(layers))}) is named as in"
             " a Keras ResNet-50, 101 or 152"
         )
+        for layer, tensors in layers.items():  # refused, but whoever inspects the file sees them
+            for leaf, array in tensors.items():
+                found.add(f"{layer}/{leaf}", array, f"{layer}/{leaf}")
         return
     for layer, tensors in trunk.items():
         for leaf, array in tensors.items():
