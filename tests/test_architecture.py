@@ -33,7 +33,7 @@ FRONT_DOORS = ("finetune", "predict", "gradcheck")
 STAIRS |= {door: WORK | {"training", "command"} for door in FRONT_DOORS}
 STAIRS["weights.__main__"] = {"errors", "weights", "command"}  # the one front door in a folder
 
-HEAVY = ("numba", "sklearn", "h5py", "matplotlib", "cupy", "rich", "PIL", "torch", "scipy")
+HEAVY = ("numba", "sklearn", "h5py", "matplotlib", "cupy", "rich", "PIL", "torch", "scipy", "onnx")
 OTHERS = ("torch", "torchvision", "keras", "tensorflow", "timm", "onnxruntime", "openvino")
 
 

@@ -9,10 +9,11 @@
     registry, download  published files: what is known of each, and how to get them
 
 Reading order: contract.py, plausible.py (batches that contradict it), names.py, layout.py, file.py,
-facts.py, registry.py (the table itself is registry.toml), download.py, reading.py, writing.py; then
-formats/, a module or a few for each, of which those that write end in `_writing`. tensors.py is for
-all formats of PyTorch's world: npz.py, safetensors_file.py, and torch_stand_ins.py,
-torch_pickle.py, torch_state.py, torch_tar.py, torch_file.py.
+facts.py, registry.py (the table itself is registry.toml), download.py, reading.py, writing.py and
+what it needs, adapt.py and structure.py; then formats/, a module or a few for each, of which those
+that write end in `_writing`. tensors.py is for all formats of PyTorch's world: npz.py,
+safetensors_file.py, and torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py,
+torch_file.py.
 """
 
 from resnet_np.weights.contract import (

@@ -7,7 +7,7 @@ Channels come first, as in every ONNX graph, and kernels are [K, C, R, S]: tenso
 laid out as in torchvision. N, H and W are free. Dropout does nothing here and is left out.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,6 @@ INPUT = "images"
 POOLS = {"avg": "GlobalAveragePool", "max": "GlobalMaxPool"}
 NORM = ("weight", "bias", "running_mean", "running_var")  # in the order of BatchNormalization
 
-Attribute = int | float | list[int]
-
 
 class Node(NamedTuple):
     """One operator. Its output is called as the node is."""
@@ -29,7 +27,7 @@ class Node(NamedTuple):
     kind: str
     name: str
     inputs: tuple[str, ...]
-    attributes: dict[str, Attribute]
+    attributes: dict[str, Any]
 
 
 class Graph:
@@ -61,7 +59,7 @@ class Graph:
         self._trunk(structure)
         self.shape = self._top(structure, pooling_of(file))
 
-    def _add(self, kind: str, name: str, inputs: tuple[str, ...], **attributes: Attribute) -> str:
+    def _add(self, kind: str, name: str, inputs: tuple[str, ...], **attributes: Any) -> str:
         self.nodes.append(Node(kind, name, inputs, attributes))
         return name
 
