@@ -106,10 +106,9 @@ def inspect(named: str, console: "Console") -> None:
     except UserError as error:
         refusal = error
     print_line(console, path)
-    facts = [*_what(path, found), *_totals(tensors)]
-    if file is not None:
-        facts[-2:-2] = _network(file, found.says_contract or file.published is not None)
-    print_facts(console, facts)
+    known = found.says_contract or bool(file and file.published)
+    facts = [*_what(path, found), *(_network(file, known) if file else ())]
+    print_facts(console, [*facts, *_totals(tensors)] if tensors else facts)
     if tensors:
         _print_tensors(console, tensors, _other_names(found)[1])
     _print_list(console, "left out", by_reason(found.left_out))

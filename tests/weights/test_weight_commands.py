@@ -170,6 +170,14 @@ def test_another_network_is_shown_first(tmp_path: Path) -> None:
     assert "torchvision" not in words
 
 
+def test_the_layers_of_another_keras_network_are_shown(tmp_path: Path) -> None:
+    w = np.full((3, 3, 3, 8), 0.5, np.float32)
+    write_legacy(tmp_path / "other.h5", {"squeeze": {"squeeze/kernel:0": w}})
+    result = call("inspect", tmp_path / "other.h5")
+    assert_refused(result, "other.h5: none of its 1 layers with weights (squeeze) is named as in")
+    assert "squeeze/kernel 3x3x3x8 0.5 0.5 0.5 0" in flat(result.stdout)
+
+
 def test_inspect_shows_names_of_the_file_beside_ours(tmp_path: Path) -> None:
     w = np.random.default_rng(0).normal(size=(7, 7, 3, 2)).astype(np.float32)
     write_legacy(tmp_path / "keras.h5", {"conv1_conv": {"conv1_conv/kernel:0": w}})
