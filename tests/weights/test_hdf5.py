@@ -176,6 +176,20 @@ def test_harm(tmp_path: Path, case: str) -> None:
     assert message in message_of(written(tmp_path / "a.h5", write), hdf5.dump)
 
 
+def test_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "a.h5", lambda f: [f.create_group(f"{i}/a") for i in range(3)])
+    with h5py.File(path, "r") as file:
+        for most in (7, 6):  # the root is one
+            monkeypatch.setattr(hdf5_child, "OBJECTS", most)
+            walk = hdf5_child.Walk({"skip": [], "limit": 1000})
+            if most == 7:
+                walk.visit(file)
+                assert len(walk.texts) == 7
+            else:
+                with pytest.raises(hdf5_child.RefusedError, match="more than 6 groups"):
+                    walk.visit(file)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 9, 40, 96, 800, 2048, 50_000, 192_000, 192_487])
 def test_cut_short(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "a.h5"

@@ -27,7 +27,7 @@ PIECE = 4 << 20
 """Tensors are sent in pieces of so many bytes at most."""
 DEPTH = 32
 NAME = 1000
-OBJECTS = 100_000
+OBJECTS = 10_000
 RANK = 16
 LINE = 4 << 20
 """The most bytes that the line of JSON may have."""
