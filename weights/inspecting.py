@@ -76,7 +76,7 @@ class Statistic:
 def measure(array: np.ndarray) -> Statistic:
     """Look at every number of a tensor."""
     figures, bad = None, 0
-    digest = hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8)).digest()
+    digest = hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data).digest()
     if array.dtype.kind != "c":
         numbers = array if array.dtype.kind == "f" else array.astype(np.float64)
         finite = np.isfinite(numbers)
@@ -156,10 +156,7 @@ def _network(file: WeightFile, known: bool) -> Iterator[tuple[str, str]]:
     depth = "of no known depth" if file.depth is None else f"ResNet-{file.depth}"
     width = file.arrays["conv1.weight"].shape[3] / 64  # the stem of a full network has 64
     yield "network", depth + (f", {width:g} of the usual width" if width != 1 else "")
-    if file.variant is None and file.depth not in (18, 34):  # these have one variant only
-        yield "variant", TELL_VARIANT
-    else:
-        yield "variant", _variant_words(file.variant)
+    yield "variant", _variant_words(file)
     eps = "cannot be told" if file.bn_eps is None else f"{file.bn_eps:g}"
     yield "batch norm", f"epsilon {eps}"
     yield "biases", f"convolutions have {'them' if file.conv_bias else 'none'}"
@@ -171,14 +168,17 @@ def _network(file: WeightFile, known: bool) -> Iterator[tuple[str, str]]:
     if not known:
         yield "", "as weights with these names mostly expect it; the file does not say"
     if file.record is not None and "epoch" in file.record:
-        size = file.record.get("image_size")
-        yield "trained", f"{file.record['epoch']} epochs on images of {size} x {size} pixels"
+        side = file.record.get("image_size")
+        yield "trained", f"{file.record['epoch']} epochs on images of {side} x {side} pixels"
 
 
-def _variant_words(variant: str | None) -> str:
-    if variant == "v1":
-        return "v1: blocks that halve the image do so in their first 1x1 convolution"
-    return "v1.5: blocks that halve the image do so in their 3x3 convolution"
+def _variant_words(file: WeightFile) -> str:
+    if file.depth in (18, 34):
+        return "v1 and v1.5 are the same with so few layers"
+    if file.variant is None:
+        return TELL_VARIANT
+    where = "first 1x1" if file.variant == "v1" else "3x3"
+    return f"{file.variant}: blocks that halve the image do so in their {where} convolution"
 
 
 def _class_words(file: WeightFile) -> str:
@@ -300,7 +300,7 @@ def print_facts(console: "Console", facts: Iterable[tuple[str, str]]) -> None:
 
     grid = Table.grid(padding=(0, 2))
     for name, value in facts:
-        grid.add_row(Text(name, style="cyan"), Text(value, overflow="fold"))
+        grid.add_row(Text(name, style="cyan"), Text(one_line(value), overflow="fold"))
     console.print(grid)
 
 
@@ -324,8 +324,8 @@ def _print_tensors(
         if name in other_names:
             label.append("\n  " + shown(other_names[name]), style="dim")
         shape = "x".join(map(str, tensor.shape)) or "a number"
-        row = [label, shape, *([tensor.dtype] if mixed else [])]
-        table.add_row(*row, *(f"{x:.2g}" for x in tensor.figures or ()))
+        cells = [shape, *([tensor.dtype] if mixed else [])]
+        table.add_row(label, *cells, *(f"{x:.2g}" for x in tensor.figures or ()))
     common = "" if mixed else f", all {' '.join(dtypes)}"
     console.print(f"\nconvolutions are [R, S, C, K], linear layers [C, K]{common}", highlight=False)
     console.print(table)
