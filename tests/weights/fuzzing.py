@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from mutants import Files, mutant, seeds_of
+from mutants import Files, mutant, seeds_of, write
 
 from resnet_np.errors import UserError
 from resnet_np.weights import WeightFile, read
@@ -80,7 +80,7 @@ class Judge:
         self.path = folder / "mutant"
         os.chdir(folder)
         tracemalloc.start()
-        self._write(seeds_of(format)[0])
+        write(self.path, seeds_of(format)[0])
         for _ in range(2):  # modules are loaded, tables made
             self._read()
         self.child_needs = self.child_height = _height(resource.RUSAGE_CHILDREN)
@@ -88,7 +88,7 @@ class Judge:
 
     def judge(self, files: Files) -> Verdict:
         held = sum(map(len, files.values()))
-        self._write(files)
+        write(self.path, files)
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         begin = time.perf_counter()
@@ -105,15 +105,6 @@ class Judge:
         if fault and outcome != "finding":
             outcome, text = "finding", f"{fault} [{text}]"
         return Verdict(outcome, text, seconds, peak, held)
-
-    def _write(self, files: Files) -> None:
-        if "" in files:
-            self.path.write_bytes(files[""])
-            return
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir()
-        for name, data in files.items():
-            (self.path / name).write_bytes(data)
 
     def _read(self) -> tuple[str, str]:
         try:

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import shutil
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +27,18 @@ from seeds import Entry, make_zip
 
 Files = dict[str, bytes]
 """The content of a folder, or of a single file under the name ""."""
+
+
+def write(path: Path, files: Files) -> None:
+    """Put a file, or a folder, in the place of what is there."""
+    if "" in files:
+        path.write_bytes(files[""])
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    for name, data in files.items():
+        (path / name).write_bytes(data)
+
 
 # --- seeds ---------------------------------------------------------------------------------------
 

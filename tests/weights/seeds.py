@@ -152,7 +152,7 @@ def pickled(value: object) -> bytes:
     return pickle.dumps(value, 2)
 
 
-def _text(value: str) -> bytes:
+def text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
@@ -169,10 +169,10 @@ def torch_pickle(arrays: Arrays, view: bytes = b"") -> bytes:
     tensors = b""
     for i, (name, array) in enumerate(arrays.items()):
         stride = tuple(step // array.itemsize for step in array.strides)
-        storage = b"(" + _text("storage") + torch_type(array) + _text(str(i)) + _text("cpu")
+        storage = b"(" + text("storage") + torch_type(array) + text(str(i)) + text("cpu")
         storage += _push(array.size) + view + b"tQ"
         rest = b"K\0" + _push(array.shape) + _push(stride) + b"\x89ccollections\nOrderedDict\n)R"
-        tensors += _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest + b"tR"
+        tensors += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest + b"tR"
     return b"\x80\x02ccollections\nOrderedDict\n)R(" + tensors + b"u."
 
 
@@ -199,12 +199,12 @@ def torch_tar(arrays: Arrays, state: bytes | None = None) -> bytes:
     for i, (name, array) in enumerate(arrays.items()):
         kind = torch_type(array)
         stride = [step // array.itemsize for step in array.strides]
-        storages += b"\x80\x02(" + _push(i) + _text("cpu") + kind + b"t."
+        storages += b"\x80\x02(" + _push(i) + text("cpu") + kind + b"t."
         storages += struct.pack("<q", array.size) + array.tobytes()
         tensors += b"\x80\x02(" + _push(i) + _push(i) + kind.replace(b"Storage", b"Tensor") + b"t."
         tensors += struct.pack("<i4x", array.ndim)
         tensors += np.array([*array.shape, *stride, 0], "<i8").tobytes()
-        named += _text(name) + _text(str(i)) + b"Q"
+        named += text(name) + text(str(i)) + b"Q"
     members = {
         "sys_info": pickled({"little_endian": True}),
         "storages": storages + pickled([]),

@@ -17,7 +17,7 @@ import pytest
 from fuzzing import Judge, Task, run, wrong_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutants import FORMATS, IN_A_CHILD, OPCODES, SNIPPETS, Files, mutant, seeds_of
+from mutants import FORMATS, IN_A_CHILD, OPCODES, SNIPPETS, Files, mutant, seeds_of, write
 from seeds import Entry, make_zip, network, npz, safetensors_of, torch_legacy, torch_zip
 
 from resnet_np.errors import UserError
@@ -38,15 +38,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_seeds_are_read(tmp_path: Path, format: str) -> None:
-    file = seeds_of(format)[0]
-    Judge._write(_bare(tmp_path / "a"), file)
+    write(tmp_path / "a", seeds_of(format)[0])
     assert "conv1.weight" in read(tmp_path / "a").arrays
-
-
-def _bare(path: Path) -> Judge:
-    judge = Judge.__new__(Judge)
-    judge.path = path
-    return judge
 
 
 def test_the_same_three_the_same_bytes() -> None:
@@ -97,7 +90,7 @@ NUMBERS = np.arange(25, dtype="<f4").tobytes()
 def judged(paths: pytest.TempPathFactory, files: Files) -> None:
     """Read, or refused in one line."""
     path = paths.mktemp("any") / "a"
-    Judge._write(_bare(path), files)
+    write(path, files)
     try:
         read(path)
     except UserError as error:
