@@ -36,8 +36,8 @@ def main(folder: Path) -> None:
     for name in ("kernels", "weights"):
         if name in sys.modules:
             sys.exit(f"a bare {name} was imported")
-    subprocess.run([sys.executable, "-m", "resnet_np.finetune", "--help"], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
+    for command in (["resnet_np.finetune", "--help"], ["resnet_np.weights", "list"]):
+        subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
     print(f"all parts of resnet_np {sys.modules['resnet_np'].__version__} come from {folder}")
 
 
