@@ -288,6 +288,10 @@ def in_parallel(network: torch.nn.Module) -> dict[str, Any]:
     return torch.nn.DataParallel(network).state_dict()
 
 
+def compiled(network: torch.nn.Module) -> dict[str, Any]:
+    return torch.nn.DataParallel(torch.compile(network)).state_dict()
+
+
 def as_attribute(network: torch.nn.Module) -> dict[str, Any]:
     return InAClass("model", network, head=False).state_dict()
 
@@ -299,6 +303,7 @@ def averaged(network: torch.nn.Module) -> dict[str, Any]:
 # row of the table -> (the entry that holds the weights, what is in it)
 CHECKPOINTS: dict[str, tuple[str | None, Callable[[torch.nn.Module], dict[str, Any]]]] = {
     "checkpoint: DataParallel": (None, in_parallel),
+    "checkpoint: torch.compile": (None, compiled),
     "checkpoint: AveragedModel": (None, averaged),
     "checkpoint: state_dict of DataParallel": ("state_dict", in_parallel),
     "checkpoint: state_dict of a class": ("state_dict", as_attribute),

@@ -7,8 +7,12 @@ import sources
 from imported import noise
 from sources import SOURCES
 
-# Keras' own conversion to NumPy is older than NumPy's copy keyword.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+# Keras' own conversion to NumPy is older than NumPy's copy keyword; torch.compile imports what
+# PyTorch itself calls deprecated.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated"),
+]
 
 TOLERANCE = 1e-5
 SIZE = 64

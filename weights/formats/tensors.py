@@ -21,7 +21,7 @@ from resnet_np.weights.formats.safetensors_file import read_safetensors
 from resnet_np.weights.formats.torch_file import is_torch_zip, open_torch
 
 TORCH_EPS = 1e-5
-WRAPPED_IN = r"module\.|model\.|backbone\."
+WRAPPED_IN = r"module\.|_orig_mod\.|model\.|backbone\."
 COUNTER = "counts training batches; running statistics here have a fixed momentum and need no count"
 
 
@@ -99,7 +99,7 @@ def _name_tensors(format: str, arrays: dict[str, np.ndarray]) -> Found:
 
 def _find_source(tensor_names: Iterable[str]) -> tuple[str, str]:
     """Whose names these are, and what stands in front of them: `module.` from training on several
-    GPUs, or the name under which a larger model holds the network."""
+    GPUs, `_orig_mod.` from torch.compile, or the name under which a larger model holds it."""
     stems = {
         "torchvision": r"conv1(?:\.0)?",
         "huggingface": r"(?:resnet\.)?embedder\.embedder\.convolution",
