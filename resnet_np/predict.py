@@ -65,11 +65,10 @@ def main() -> None:
 
     folder = [str(path) for path in list_images(arguments.similar)] if arguments.similar else []
     count = len(arguments.images) + len(folder)
+    predictor = Predictor(arguments.weights, arguments.variant)  # shows a bar if it downloads
     with report.bars(Console(stderr=True), passing=True) as bars:
         task = bars.add_task("images", total=count, figures="")
-        predictor = Predictor(
-            arguments.weights, arguments.variant, lambda done: bars.advance(task, done)
-        )
+        predictor.advance = lambda done: bars.advance(task, done)
         began = time.perf_counter()
         if arguments.similar is None:
             lines = classify(predictor, arguments.images)

@@ -13,7 +13,8 @@ facts.py, registry.py (the table itself is registry.toml), download.py, reading.
 what it needs, adapt.py and structure.py; then formats/, a module or a few for each, of which those
 that write end in `_writing`. tensors.py is for all formats of PyTorch's world: npz.py,
 safetensors_file.py, and torch_stand_ins.py, torch_pickle.py, torch_state.py, torch_tar.py,
-torch_file.py.
+torch_file.py. The command `python -m resnet_np.weights` is __main__.py, inspecting.py, commands.py
+and locating.py.
 """
 
 from resnet_np.weights.contract import (

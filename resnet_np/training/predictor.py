@@ -26,17 +26,13 @@ class Predictor:
 
     named: a checkpoint, any weight file or folder that has a head, or a published name.
     variant: of weights that cannot tell their own.
-    advance: is told how many images more are done, for a progress bar.
+
+    Its `advance` is told how many images more are done, for a progress bar.
 
     Raises UserError if the file is missing, damaged, or for another kind of network.
     """
 
-    def __init__(
-        self,
-        named: str | os.PathLike[str],
-        variant: str | None = None,
-        advance: Callable[[int], None] = lambda done: None,
-    ) -> None:
+    def __init__(self, named: str | os.PathLike[str], variant: str | None = None) -> None:
         path = locate(os.fspath(named))
         if has_record(path):
             checkpoint = load_checkpoint(path)
@@ -50,9 +46,11 @@ class Predictor:
             self.model = _from_weights(file, variant)
             count = self.model.config["num_classes"]
             self.classes = self.model.classes = names_of_classes(file) or _numbered(count)
+            if len(self.classes) != count:
+                raise UserError(f"{path}: has {len(self.classes)} class names for {count} classes")
             self.contract, self.image_size = file.contract, file.contract.crop
         self.model.eval()
-        self.advance = advance
+        self.advance: Callable[[int], None] = lambda done: None
 
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
         """Of each class for each image: float64 [N, K]. Raises UserError for a broken image."""

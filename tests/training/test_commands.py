@@ -108,6 +108,8 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
     text.write_text("no image")
     arrays, record = read_npz(weights)
     headless, bare = tmp_path / "head less.npz", tmp_path / "bare.npz"
+    fewer, file = tmp_path / "fewer.npz", read(weights)
+    write(fewer, replace(file, classes=("a", "b"), record=None))
     trunk = {name: a for name, a in arrays.items() if "fc." not in name}
     save_npz(headless, torchvision_layout(trunk))
     state = ResNet(50, width=1 / 16, num_classes=2).state_dict()
@@ -123,6 +125,7 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
         ([tmp_path / "none.npz", image], ["none.npz: cannot be read: No such file"]),
         ([text, image], ["text.jpg: not a known weight format"]),
         ([cut, image], ["cut.npz"]),
+        ([fewer, image], ["fewer.npz: has 2 class names for 5 classes"]),
         ([headless, image], ["head less.npz: has no head", "--weights '", "head less.npz'` gives"]),
         ([checkpoint, image, "--variant", "v1"], ["holds a v1.5 network, not the v1 of --variant"]),
         ([bare, image], ["bare.npz: cannot tell ResNet v1.5", "--variant v1.5", "--variant v1 "]),
