@@ -46,6 +46,8 @@ ALLOWANCE = 2 << 20
 UNSEEN = 16 << 20
 """Bytes by which a process may grow without tracemalloc's knowledge before they are counted, too:
 libraries take their memory in large pieces, and what they freed they keep for a while."""
+EXACTLY = 3
+"""Each how many-th mutant has its memory counted to the byte, which takes three times as long."""
 LONGEST_MESSAGE = 1100
 
 
@@ -69,9 +71,9 @@ class Verdict:
 class Judge:
     """Reads mutants in a folder of its own, which becomes the current one.
 
-    Counts the memory of this process by tracemalloc (NumPy takes part in it) and by how much the
-    process grew; that of child processes by the operating system, above what a child needs for a
-    valid file. The latter two know only of new heights.
+    Counts memory by how much this process grew, and child processes above what they need for a
+    valid file; both know only of new heights. `exactly`: by tracemalloc, too, in which NumPy takes
+    part.
     """
 
     def __init__(self, folder: Path, format: str, reader: Reader = read) -> None:
@@ -79,22 +81,22 @@ class Judge:
         self.reader = reader
         self.path = folder / "mutant"
         os.chdir(folder)
-        tracemalloc.start()
         write(self.path, seeds_of(format)[0])
         for _ in range(2):  # modules are loaded, tables made
             self._read()
         self.child_needs = self.child_height = _height(resource.RUSAGE_CHILDREN)
         self.own_height = _height(resource.RUSAGE_SELF)
 
-    def judge(self, files: Files) -> Verdict:
+    def judge(self, files: Files, exactly: bool = True) -> Verdict:
         held = sum(map(len, files.values()))
         write(self.path, files)
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
+        if exactly:
+            tracemalloc.start()
         begin = time.perf_counter()
         outcome, text = self._read()
         seconds = time.perf_counter() - begin
-        peak = self._peak(before)
+        peak = max(tracemalloc.get_traced_memory()[1], self._growth())
+        tracemalloc.stop()
         fault = None
         if peak > bound(held):
             fault = f"took {peak} bytes of memory for a file of {held}"
@@ -121,13 +123,13 @@ class Judge:
                 return "finding", f"{name!r} was read, and should not have been"
         return "read", file.format
 
-    def _peak(self, before: int) -> int:
+    def _growth(self) -> int:
         own, child = _height(resource.RUSAGE_SELF), _height(resource.RUSAGE_CHILDREN)
-        peak = max(tracemalloc.get_traced_memory()[1] - before, own - self.own_height - UNSEEN)
+        growth = max(0, own - self.own_height - UNSEEN)
         if child > self.child_height:
-            peak = max(peak, child - self.child_needs - UNSEEN)
+            growth = max(growth, child - self.child_needs - UNSEEN)
         self.own_height, self.child_height = own, child
-        return peak
+        return growth
 
 
 def _height(who: int) -> int:
@@ -256,7 +258,7 @@ def work(folder: str, task: Task, numbers: range, board: Any, results: Connectio
     for number in numbers:
         files = mutant(task.format, task.seed, number)
         board[0], board[1] = number, time.time()
-        verdict = judge.judge(files)
+        verdict = judge.judge(files, exactly=number % EXACTLY == 0)
         board[1] = time.time()
         if os.fstat(said).st_size > heard:
             heard = os.fstat(said).st_size

@@ -6,7 +6,6 @@ A hundred and fifty of each format here, in benchmarks/acceptance/12_fuzzing.py 
 import json
 import os
 import time
-import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +32,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "here").mkdir()
     yield tmp_path / "here"
     os.chdir(here)
-    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("format", FORMATS)
