@@ -84,6 +84,18 @@ def test_part_of_a_file(tmp_path: Path) -> None:
     }
 
 
+def test_places_outside_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(20)))
+    with open(path, "rb", buffering=0) as file:
+        window = hdf5_child.Window(file, 5, 10)
+        for place, there in ((-1, b""), (0, b"\5\6\7\10"), (8, b"\15\16"), (10, b"")):
+            window.seek(place)
+            assert window.read(4) == there
+        window.seek(2**64)
+        assert window.read(4) == b""
+
+
 @given(
     st.lists(st.integers(1, 9), max_size=5).map(tuple),
     st.sampled_from([1, 2, 8]),

@@ -29,7 +29,7 @@ TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "bflo
 RANK = 16
 LINE = 4 << 20  # as in hdf5_child.py
 START_SECONDS = 60.0  # importing h5py from a slow disk
-SECONDS = 8.0
+SECONDS = 6.0
 SLOWEST = 4_000_000
 """Bytes in a second; a large file on a slow disk gets so much time more."""
 REFUSED = 2

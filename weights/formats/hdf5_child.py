@@ -54,7 +54,9 @@ class Window(RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        view = view[: max(0, self.size - self.position)]
+        if not 0 <= self.position < self.size:  # a damaged file may ask for any place
+            return 0
+        view = view[: self.size - self.position]
         self.file.seek(self.start + self.position)
         count = 0
         while count < len(view) and (read := self.file.readinto(view[count:])):  # type: ignore[attr-defined]
@@ -80,7 +82,7 @@ def main() -> None:
             send(open_part(file, task), task, out)
         except RefusedError as refusal:
             leave(str(refusal))
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+        except Exception as error:  # whatever it is, the file is the reason
             text = str(error) or type(error).__name__
             leave(f"not a readable HDF5 file, or one cut short ({text})")
 
