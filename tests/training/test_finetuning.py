@@ -181,7 +181,7 @@ def test_a_checkpoint_is_built_again_as_it_was(weights, tmp_path):
 def test_the_momentum_is_that_of_the_framework(weights, monkeypatch, source, momentum):
     file = replace(read(weights), source=source, record=None)
     monkeypatch.setattr(setup.weights, "read", lambda path: file)
-    assert setup.find_source(Options(weights="x")).config["bn_momentum"] == momentum
+    assert setup.find_source(Options(weights="x.npz")).config["bn_momentum"] == momentum
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(run):
