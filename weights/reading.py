@@ -107,7 +107,7 @@ def _wrong_tensors(arrays: dict[str, np.ndarray]) -> Iterator[str]:
         modules[module].add(leaf)
         if fault := _fault(names.kind(module), leaf, array):
             # A name that would break the line, or hide in it, is shown with its escapes.
-            wrong[fault].append(name if name.isprintable() else repr(name))
+            wrong[fault].append(name if name.strip() and name.isprintable() else repr(name))
     for module, leaves in modules.items():
         kind = names.kind(module)
         missing = set(names.RANKS[kind]) - leaves - {"bias"} if kind else set()

@@ -430,7 +430,7 @@ def test_numbers_that_are_none_in_keras_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a\nb", "\x1b[2J\x1b[31mOK", "a\0b", "a\r", "\u202egnp", "x" * 9999]
+    "name", ["", " ", "a\nb", "\x1b[2J\x1b[31mOK", "a\0b", "a\r", "\u202egnp", "x" * 9999]
 )
 @pytest.mark.parametrize("format", WRITERS)
 def test_names_cannot_steer_a_terminal(tmp_path: Path, format: str, name: str) -> None:
