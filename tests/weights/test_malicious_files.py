@@ -220,6 +220,16 @@ def test_functions_in_a_keras_file_are_not_run(
     assert sorted(os.listdir(tmp_path)) == ["here", "touched"]
 
 
+WRITERS: dict[str, Callable[[seeds.Arrays], bytes]] = {
+    "npz": seeds.npz,
+    "checkpoint": seeds.checkpoint,
+    "safetensors": seeds.safetensors,
+    "torch-zip": torch_zip,
+    "torch-legacy": torch_legacy,
+    "torch-tar": torch_tar,
+}
+
+
 # --- sizes ---------------------------------------------------------------------------------------
 
 
@@ -318,6 +328,49 @@ def test_what_a_file_holds_beside_its_weights_is_not_loaded(tmp_path: Path) -> N
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("format", ["npz", "safetensors", "torch-zip", "torch-legacy", "torch-tar"])
+def test_one_large_tensor_takes_three_times_its_size_at_most(
+    tmp_path: Path, format: str, dtype: str
+) -> None:
+    arrays = network()
+    arrays["conv1.weight"] = np.zeros((2, 3, 1024, 1024), np.float32)
+    typed = {name: array.astype(dtype) for name, array in arrays.items()}
+    content = WRITERS[format](typed)
+    (tmp_path / "a").write_bytes(content)
+    tracemalloc.start()
+    read(tmp_path / "a")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(content) + (1 << 20)
+
+
+def test_a_tensor_of_bfloat16_takes_no_more(tmp_path: Path) -> None:
+    numbers = np.full((2, 3, 1024, 1024), 1.5, np.float32)
+    halves = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    arrays = network() | {"conv1.weight": halves.view(np.float16)}
+    half, brain = b"ctorch\nHalfStorage", b"ctorch\nBFloat16Storage"
+    content = torch_zip(arrays, seeds.torch_pickle(arrays).replace(half, brain))
+    (tmp_path / "a").write_bytes(content)
+    tracemalloc.start()
+    file = read(tmp_path / "a")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert file.arrays["conv1.weight"].dtype == np.float32
+    assert (file.arrays["conv1.weight"] == 1.5).all()
+    assert peak < 3 * len(content) + (1 << 20)
+
+
+def test_views_of_the_same_16_bit_numbers_do_not_fill_the_memory(tmp_path: Path) -> None:
+    arrays = {n: a.astype(np.float16) for n, a in network().items()}
+    arrays["conv1.weight"] = np.zeros((2, 3, 512, 512), np.float16)
+    one = seeds.torch_pickle({"conv1.weight": arrays["conv1.weight"]})
+    again = one[one.index(b"X") : -2].replace(b"conv1.weight", b"conv2.weight")
+    state = seeds.torch_pickle(arrays)
+    content = torch_zip(arrays, state[:-2] + again + b"u.")
+    assert "its tensors overlap" in refused(tmp_path / "a", content)
+
+
 def one_tensor(**fields: Any) -> bytes:
     tensor = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} | fields
     return safetensors_of(json.dumps({"conv1.weight": tensor}).encode(), bytes(16))
@@ -404,15 +457,6 @@ def test_hdf5_that_lies(tmp_path: Path, name: str) -> None:
 
 
 # --- numbers and names ---------------------------------------------------------------------------
-
-WRITERS: dict[str, Callable[[seeds.Arrays], bytes]] = {
-    "npz": seeds.npz,
-    "checkpoint": seeds.checkpoint,
-    "safetensors": seeds.safetensors,
-    "torch-zip": torch_zip,
-    "torch-legacy": torch_legacy,
-    "torch-tar": torch_tar,
-}
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])

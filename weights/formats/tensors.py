@@ -58,8 +58,8 @@ def from_torch(path: str) -> Found:
     """Read a PyTorch file with names known here, alone or in a training checkpoint."""
     file = open_torch(path)
     # Tensors of a file may share numbers, in our layout each has its own. Twice what the file holds
-    # is bfloat16, widened; more is a small file made to fill the memory.
-    apart = sum(array.nbytes for array in file.arrays.values())
+    # is 16-bit numbers, which will be widened; more is a small file made to fill the memory.
+    apart = sum(a.nbytes * (2 if a.dtype.itemsize == 2 else 1) for a in file.arrays.values())
     if apart > 2 * file.held:
         raise UserError(
             f"{path}: its tensors overlap: it holds {file.held} bytes of numbers and makes {apart}"

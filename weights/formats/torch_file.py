@@ -39,8 +39,7 @@ class TorchFile:
     """The tensors of a PyTorch file under the names and in the layout they have there.
 
     layout: "zip", "legacy" or "tar".
-    arrays: as stored; bfloat16, which NumPy lacks, widened to float32. They may share memory where
-        the file's tensors do.
+    arrays: as stored. They may share memory where the file's tensors do.
     left_out: what else is in the file, each with the reason.
     held: bytes of numbers that were read.
     facts: the text that our own writer puts beside the tensors, or None.
@@ -56,9 +55,11 @@ class TorchFile:
 def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The state dict in a PyTorch file: {name: array}, convolutions [K, C, R, S].
 
-    Nothing of the file is run. Raises UserError as `open_torch` does.
+    bfloat16, which NumPy lacks, is widened to float32. Nothing of the file is run.
+    Raises UserError as `open_torch` does.
     """
-    return open_torch(path).arrays
+    arrays = open_torch(path).arrays
+    return {n: a.astype("f4") if a.dtype.name == "bfloat16" else a for n, a in arrays.items()}
 
 
 def open_torch(path: str | os.PathLike[str]) -> TorchFile:

@@ -107,10 +107,10 @@ def _typed(key: str | int, dtype: str, buffers: Buffers, typed: Typed) -> np.nda
         raw = buffers[key]
         if dtype == "bool" and raw.size and raw.view(np.uint8).max() > 1:
             raise ValueError("has truth values other than 0 and 1")
-        if dtype == "bfloat16":  # the upper half of a float32
-            bits = raw.view(np.uint16).astype(np.uint32)
-            bits <<= 16
-            typed[key, dtype] = bits.view(np.float32)
+        if dtype == "bfloat16":
+            import ml_dtypes  # lends NumPy this type
+
+            typed[key, dtype] = raw.view(ml_dtypes.bfloat16)
         else:
             typed[key, dtype] = raw.view(dtype)
     return typed[key, dtype]
