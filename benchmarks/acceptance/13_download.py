@@ -41,10 +41,13 @@ CUT = Answer(stop=HALF)
 GOOD, REFUSED = "arrived", "refused"
 LIES = f"bytes {HALF + 1}-{SIZE - 1}/{SIZE}"
 CHILD = """
+import signal
 import sys
 from resnet_np.command import run_command
 from resnet_np.weights.download import fetch
 from resnet_np.weights.registry import Published
+# A background job of a shell ignores Ctrl-C, and so do its children, if they are not told.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 address, size, sha256 = sys.argv[1:]
 entry = Published("some/net", "weights", "", address, {}, bytes=int(size), sha256=sha256)
 sys.exit(run_command(lambda: print(fetch(entry))))
