@@ -1,21 +1,16 @@
 """What the commands of `python -m resnet_np.weights` do, but for `inspect` (inspecting.py)."""
 
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from resnet_np.errors import UserError
-from resnet_np.weights import names, registry
+from resnet_np.weights import registry
 from resnet_np.weights.download import cache_folder, place
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.inspecting import by_reason, kind_of, print_facts, print_line, size_of
 from resnet_np.weights.locating import locate
 from resnet_np.weights.reading import read
-from resnet_np.weights.structure import pooling_of
 from resnet_np.weights.writing import write
 
 if TYPE_CHECKING:
@@ -36,15 +31,13 @@ def convert(
     if os.path.lexists(target) and not force:
         raise UserError(f"{target}: is there already; name another file, or say --force")
     original = read(locate(source))
-    file = for_others(with_variant(original, variant))
+    file = with_variant(original, variant)
     notes = write(target, file, fold=fold)
     size = size_of(original.path)
     print_line(console, f"read {original.path}: {kind_of(original)}, {size:,} bytes")
     print_line(console, f"written {target}: {len(file.arrays)} tensors, {size_of(target):,} bytes")
     for line in by_reason(file.left_out):
         print_line(console, f"left out: {line}")
-    if pooling_of(file) != "avg" and not target.lower().endswith(".onnx"):
-        notes.append(f"its pooling is {pooling_of(file)}, which only a checkpoint or .onnx can say")
     for note in notes:
         print_line(console, f"note: {note}")
 
@@ -60,24 +53,6 @@ def with_variant(file: WeightFile, variant: str | None) -> WeightFile:
             f"--variant v1: begins with ResNet-50; {file.path} is a ResNet-{file.depth}"
         )
     return replace(file, variant=variant)
-
-
-def for_others(file: WeightFile) -> WeightFile:
-    """One of our checkpoints as others know weights: for the image size that it was trained on,
-    and with a head called `fc` even if there is dropout in front of it.
-    """
-    if file.record is None:
-        return file
-    contract = file.contract
-    if size := file.record.get("image_size"):
-        contract = contract.with_size(size)
-    return replace(file, contract=contract, arrays=_with_plain_head(file.arrays))
-
-
-def _with_plain_head(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    if len(names.head_layers(arrays)) > 1:  # hidden layers keep their numbers
-        return dict(arrays)
-    return {re.sub(r"^fc\.\d+\.", "fc.", name): array for name, array in arrays.items()}
 
 
 # --- verify --------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ are written here carry this there, under the name KEY:
 
 import json
 
-from resnet_np.weights.contract import Contract
+from resnet_np.errors import UserError
+from resnet_np.weights.contract import LARGEST_IMAGE, Contract
 from resnet_np.weights.file import Found, WeightFile
+from resnet_np.weights.formats.json_text import load_json
 
 KEY = "resnet_np"
 FIELDS = {"variant", "bn_eps", "contract", "classes"}
@@ -19,8 +21,8 @@ MAX_TEXT = 1 << 20
 
 
 def to_text(file: WeightFile) -> str:
-    """The facts about a file as JSON."""
-    return json.dumps(
+    """The facts about a file as JSON. Raises UserError if it is longer than `take_text` takes."""
+    text = json.dumps(
         {
             "variant": file.variant,
             "bn_eps": file.bn_eps,
@@ -28,6 +30,12 @@ def to_text(file: WeightFile) -> str:
             "classes": None if file.classes is None else list(file.classes),
         }
     )
+    if len(text) > MAX_TEXT:
+        raise UserError(
+            f"{file.path}: its class names take too much room to go along: {len(text)} letters,"
+            f" where {MAX_TEXT} are read again"
+        )
+    return text
 
 
 def take_text(found: Found, text: str | bytes) -> None:
@@ -35,7 +43,7 @@ def take_text(found: Found, text: str | bytes) -> None:
     try:
         if len(text) > MAX_TEXT:
             raise ValueError(f"it is longer than {MAX_TEXT}")
-        record = json.loads(text)
+        record = load_json(text.encode() if isinstance(text, str) else text)
         if not isinstance(record, dict) or set(record) != FIELDS:
             raise ValueError(f"it has not the fields {sorted(FIELDS)}")
         found.variant = check_variant(record["variant"])
@@ -43,7 +51,7 @@ def take_text(found: Found, text: str | bytes) -> None:
         found.contract = Contract.from_record(record["contract"])
         found.says_contract = True
         found.classes = check_classes(record["classes"])
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         found.problems.append(f"its text {KEY!r} is damaged ({error})")
 
 
@@ -72,3 +80,12 @@ def check_classes(value: object) -> tuple[str, ...] | None:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError("classes is no list of texts")
     return tuple(value)
+
+
+def check_size(value: object, contract: Contract) -> None:
+    """Raises ValueError if it is neither None nor a size of images that a contract can be for."""
+    if value is None:
+        return
+    if type(value) is not int or not 0 < value <= LARGEST_IMAGE:
+        raise ValueError("image_size is no number of pixels")
+    contract.with_size(value)

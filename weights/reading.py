@@ -45,7 +45,7 @@ def find(path: str | os.PathLike[str]) -> Found:
 def check(path: str, found: Found) -> WeightFile:
     """What was found, once it is known to be a ResNet's. Raises UserError as `read` does."""
     for name in list(found.arrays):  # one by one: the narrow ones are not all kept meanwhile
-        found.arrays[name] = _widened(found.arrays.pop(name))
+        found.arrays[name] = _native(found.arrays.pop(name))
     if found.problems:
         raise UserError(f"{path}: {some(found.problems, '; ')}", found.problems)
     if problems := list(_wrong_tensors(found.arrays)):
@@ -92,9 +92,12 @@ def _reader(path: str) -> Callable[[str], Found]:
     )
 
 
-def _widened(array: np.ndarray) -> np.ndarray:
+def _native(array: np.ndarray) -> np.ndarray:
+    """16-bit numbers widened, others in this machine's order of bytes (an `.npz` has its own)."""
     if array.dtype.name in ("float16", "bfloat16"):
         return array.astype(np.float32)
+    if array.dtype.name in ("float32", "float64"):
+        return array.astype(array.dtype.name, copy=False)
     return array
 
 

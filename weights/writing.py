@@ -10,14 +10,20 @@ What an ending means stands in WRITERS.
 """
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from resnet_np.errors import UserError
+from resnet_np.weights import names
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.formats.huggingface_writing import write_folder
 from resnet_np.weights.formats.keras_writing import write_keras
 from resnet_np.weights.formats.onnx_writing import write_onnx
 from resnet_np.weights.formats.tensors_writing import write_npz, write_pth, write_safetensors
+from resnet_np.weights.structure import pooling_of
 
 Writer = Callable[[str, WeightFile], list[str]]
 
@@ -38,6 +44,9 @@ def write(path: str | os.PathLike[str], file: WeightFile, fold: bool = False) ->
     The variant, the epsilon, the input contract and the class names go along, where `read` finds
     them again. Nothing is left behind if it fails, and an older file stays as it was.
 
+    One of our checkpoints becomes weights as others know them: for the image size that it was
+    trained on, and with a head called `fc` even if there is dropout in front of it.
+
     fold: multiply each batch norm into its convolution; in .onnx only.
 
     Returns one sentence for everything that had to be adapted to the format.
@@ -47,11 +56,16 @@ def write(path: str | os.PathLike[str], file: WeightFile, fold: bool = False) ->
     """
     path = os.fspath(path)
     writer = _writer(path)
-    if not fold:
-        return writer(path, file)
-    if writer is not write_onnx:
+    file = _for_others(file)
+    if writer is write_onnx:
+        return write_onnx(path, file, fold)
+    if fold:
         raise UserError(f"{path}: batch norm can be folded into convolutions in .onnx only")
-    return write_onnx(path, file, fold=True)
+    pooling = pooling_of(file)
+    notes = writer(path, file)
+    if pooling != "avg":
+        notes.append(f"its pooling is {pooling}, which only a checkpoint or .onnx can say")
+    return notes
 
 
 def _writer(path: str) -> Writer:
@@ -65,3 +79,19 @@ def _writer(path: str) -> Writer:
         f"{path}: no known format ends so; known are {', '.join(WRITERS)}, and for Hugging Face's"
         " a folder, written without an ending or with / behind it"
     )
+
+
+def _for_others(file: WeightFile) -> WeightFile:
+    """What `write` says of a checkpoint; any other file as it is."""
+    if file.record is None:
+        return file
+    contract = file.contract
+    if size := file.record.get("image_size"):
+        contract = contract.with_size(size)
+    return replace(file, contract=contract, arrays=_with_plain_head(file.arrays))
+
+
+def _with_plain_head(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if len(names.head_layers(arrays)) > 1:  # hidden layers keep their numbers
+        return dict(arrays)
+    return {re.sub(r"^fc\.\d+\.", "fc.", name): array for name, array in arrays.items()}

@@ -1,6 +1,7 @@
 """Hugging Face's names, and the folders in which its library keeps a network."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tiny import message_of, our_layout, torchvision_arrays
 from resnet_np.errors import UserError
 from resnet_np.weights import read
 from resnet_np.weights.contract import HUGGINGFACE
+from resnet_np.weights.formats.huggingface import MAX_JSON
 from resnet_np.weights.formats.torch_writing import write_state_dict
 from resnet_np.weights.names import hugging_face_names
 
@@ -222,7 +224,7 @@ def test_what_is_not_understood(tmp_path: Path, config: dict, images: dict, mess
         ("{", "not a JSON file"),
         ("[" * 100_000, "not a JSON file"),
         ("[]", "not a JSON object"),
-        ("{}" + " " * (1 << 21), "longer than"),
+        ("{}" + " " * MAX_JSON, "longer than"),
         ('{"depths": ' + "9" * 5000 + "}", "not a JSON file"),
         ("\xff", "not a JSON file"),
     ],
@@ -249,3 +251,21 @@ def test_a_folder_of_torchvision_names(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a")
     save_file(torchvision_arrays(), folder / "model.safetensors")
     assert "its tensors do not have Hugging Face's names" in message_of(folder)
+
+
+def test_blocks_of_two_convolutions_have_one_variant(tmp_path: Path) -> None:
+    """Whatever downsample_in_bottleneck says: the library only looks at it in bottlenecks."""
+    config = {"layer_type": "basic", "hidden_sizes": [3, 4, 5, 6]}
+    folder = make_folder(tmp_path / "a", config | {"downsample_in_bottleneck": True})
+    arrays = torchvision_arrays()
+    basic = {n: a for n, a in arrays.items() if not re.search(r"\.(conv|bn)3\.", n)}
+    save_file(theirs(basic), folder / "model.safetensors")
+    assert read(folder).variant == "v1.5"
+
+
+def test_our_contract_without_theirs(tmp_path: Path) -> None:
+    """It is in config.json, too, and stays with the tensors where the other file gets lost."""
+    contract = replace(HUGGINGFACE, mean=(0.1, 0.2, 0.3), antialias=False)
+    folder = make_folder(tmp_path / "a", {"resnet_np": {"contract": contract.to_record()}})
+    (folder / "preprocessor_config.json").unlink()
+    assert read(folder).contract == contract

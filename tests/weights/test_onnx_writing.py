@@ -293,3 +293,9 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'resnet_np\[onnx\]'$"):
         write_onnx(str(tmp_path / "a.onnx"), small())
+
+
+def test_class_names_of_bytes_that_are_no_text(tmp_path: Path) -> None:
+    model = written(tmp_path, small(classes=("cat", "d\udcff", "owl")))
+    assert model.graph.output[0].doc_string.endswith(r"cat, d\udcff, owl")
+    assert json.loads(model.metadata_props[0].value)["classes"] == ["cat", "d\udcff", "owl"]

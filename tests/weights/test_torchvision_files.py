@@ -97,6 +97,14 @@ def test_16_bit_numbers_are_widened(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.arrays["bn1.weight"], narrow["bn1.weight"].astype("f4"))
 
 
+def test_numbers_of_a_big_endian_machine(tmp_path: Path) -> None:
+    arrays = torchvision_arrays()
+    write_npz(tmp_path / "a.npz", {name: a.astype(">f4") for name, a in arrays.items()})
+    for name, array in read(tmp_path / "a.npz").arrays.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, our_layout(arrays[name]), err_msg=name)
+
+
 def test_double_precision_is_kept(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", {n: a.astype("f8") for n, a in torchvision_arrays().items()})
     assert read(tmp_path / "a.npz").arrays["conv1.weight"].dtype == np.float64
@@ -176,7 +184,15 @@ def test_checkpoints_are_in_our_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [{"contract": {"color": "RGB"}}, {"contract": 3}, {"model": 5}, {"classes": 7}]
+    "record",
+    [
+        {"contract": {"color": "RGB"}},
+        {"contract": 3},
+        {"model": 5},
+        {"classes": 7},
+        *({"image_size": size} for size in (-1, 64.5, "64", 1 << 17, 10**400)),
+    ],
+    ids=lambda record: str(record)[:30],
 )
 def test_checkpoints_with_a_damaged_record(tmp_path: Path, record: dict) -> None:
     save_npz(tmp_path / "a.npz", {"model/fc.bias": np.zeros(2)}, record)

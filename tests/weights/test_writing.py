@@ -261,6 +261,44 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
         write(tmp_path / "file", for_transformers())
 
 
+def checkpoint_file(pooling: str = "avg") -> WeightFile:
+    """What `read` makes of a checkpoint, of a network with dropout in front of its head."""
+    file = tiny_file()
+    arrays = {name.replace("fc.", "fc.1."): array for name, array in file.arrays.items()}
+    record = {"image_size": 64, "model": {"pooling": pooling}}
+    return replace(file, arrays=arrays, record=record)
+
+
+@pytest.mark.parametrize("ending", [".npz", ""])
+def test_a_checkpoint_becomes_weights_for_its_image_size(tmp_path: Path, ending: str) -> None:
+    write(tmp_path / f"a{ending}", checkpoint_file())
+    check_same(read(tmp_path / f"a{ending}"), replace(tiny_file(), contract=CONTRACT.with_size(64)))
+
+
+def test_a_pooling_that_the_format_cannot_say(tmp_path: Path) -> None:
+    assert "pooling is max" in write(tmp_path / "a.pth", checkpoint_file("max"))[0]
+    with pytest.raises(UserError, match="the mean of the image"):
+        write(tmp_path / "a", checkpoint_file("max"))
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth", ""])
+def test_class_names_of_bytes_that_are_no_text(tmp_path: Path, ending: str) -> None:
+    """A folder may be called by any bytes, and classes are called as their folders."""
+    file = replace(
+        for_transformers(), classes=("cat", b"d\xff".decode(errors="surrogateescape"), "")
+    )
+    write(tmp_path / f"a{ending}", file)
+    check_same(read(tmp_path / f"a{ending}"), file)
+
+
+@pytest.mark.parametrize("ending", [".npz", ""])
+def test_class_names_that_would_not_be_read_again(tmp_path: Path, ending: str) -> None:
+    file = replace(tiny_file(), classes=("cat", "dog" * 1_000_000, "owl"))
+    with pytest.raises(UserError, match="its class names take too much room"):
+        write(tmp_path / f"a{ending}", file)
+    assert os.listdir(tmp_path) == []
+
+
 def test_damaged_facts(tmp_path: Path) -> None:
     arrays = torchvision_arrays() | {"resnet_np": np.frombuffer(b"[" * 100_000, np.uint8)}
     np.savez(tmp_path / "a.npz", **arrays)

@@ -24,8 +24,8 @@ from resnet_np.weights.formats.json_text import load_json
 CONFIG, IMAGES, TENSORS = "config.json", "preprocessor_config.json", "model.safetensors"
 OLDER_TENSORS = "pytorch_model.bin"
 EPS = 1e-5
-MAX_JSON = 1 << 21
-"""Bytes. The names of ImageNet's 21,841 classes, there and back, take most of this."""
+MAX_JSON = 1 << 22
+"""Bytes. The names of ImageNet's 21,841 classes, there and back, take half of this."""
 
 # What a config.json that says nothing means, and the only values with which it is our network.
 DEFAULTS = {
@@ -55,12 +55,13 @@ def from_folder(path: str) -> Found:
     if found.source != "huggingface":
         found.problems.append("its tensors do not have Hugging Face's names")
     found.problems += [f"its {CONFIG}: {problem}" for problem in wrong_fields(config, found.arrays)]
-    found.variant = "v1" if config.get("downsample_in_bottleneck") else "v1.5"
+    # In blocks of two convolutions there is nothing to choose, and the library heeds it not.
+    bottleneck = names.count_blocks(found.arrays)[1]
+    found.variant = "v1" if bottleneck and config.get("downsample_in_bottleneck") else "v1.5"
     try:
         found.classes = _read_classes(config, found.arrays)
-        if (folder / IMAGES).exists():
-            found.contract = _read_contract(folder / IMAGES, config.get(facts.KEY))
-            found.says_contract = True
+        if contract := _read_contract(folder / IMAGES, config.get(facts.KEY)):
+            found.contract, found.says_contract = contract, True
     except ValueError as error:
         found.problems.append(str(error))
     return found
@@ -132,17 +133,19 @@ def _read_classes(config: Record, arrays: Mapping[str, np.ndarray]) -> tuple[str
     return None if classes == tuple(f"LABEL_{i}" for i in range(k)) else classes
 
 
-def _read_contract(path: Path, ours: Any) -> Contract:
+def _read_contract(path: Path, ours: Any) -> Contract | None:
     """What preprocessor_config.json says. Where our own field in config.json agrees with all that
-    it can say, that field's contract, which says more; where not, it is out of date."""
+    it can say, or where it is missing, that field's contract, which says more; where not, the field
+    is out of date. None if there is neither."""
+    try:
+        exact = None if ours is None else Contract.from_record(ours["contract"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"its {CONFIG}: the field {facts.KEY!r} is damaged ({error})") from error
+    if not path.exists():
+        return exact
     try:
         contract = huggingface_images.read_contract(read_json(path))
     except ValueError as error:
         raise ValueError(f"its {path.name}: {error}") from error
-    if ours is None:
-        return contract
-    try:
-        exact = Contract.from_record(ours["contract"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"its {CONFIG}: the field {facts.KEY!r} is damaged ({error})") from error
-    return exact if huggingface_images.as_transformers_has_it(exact) == contract else contract
+    agrees = exact and huggingface_images.as_transformers_has_it(exact) == contract
+    return exact if agrees else contract

@@ -14,6 +14,7 @@ from resnet_np.weights.formats.huggingface import (
     CONFIG,
     EPS,
     IMAGES,
+    MAX_JSON,
     REQUIRED,
     TENSORS,
     Record,
@@ -45,8 +46,13 @@ def write_folder(path: str, file: WeightFile) -> list[str]:
     with atomic_folder(path, (CONFIG, IMAGES, TENSORS)) as folder:
         (folder / TENSORS).write_bytes(to_safetensors(_tensors(adapted), {"format": "pt"}))
         for name, record in ((CONFIG, _config(adapted)), (IMAGES, images)):
-            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-            (folder / name).write_text(text, encoding="utf-8")
+            text = json.dumps(record, indent=2) + "\n"
+            if len(text) > MAX_JSON:
+                raise UserError(
+                    f"{path}: its class names take too much room: a {name} of {len(text)} letters,"
+                    f" where {MAX_JSON} are read again"
+                )
+            (folder / name).write_text(text, encoding="ascii")
     return notes + more + losses
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, one_line
 from resnet_np.weights import facts
 from resnet_np.weights.atomic import atomic_file
 from resnet_np.weights.contract import Contract
@@ -99,5 +99,7 @@ def describe(contract: Contract) -> str:
 
 
 def _describe_classes(classes: tuple[str, ...] | None) -> str:
-    """The names that belong to the outputs, if they are known."""
-    return "" if classes is None else f"one number for each of: {', '.join(classes)}"
+    """The names that belong to the outputs, if they are known; for people, so as one line."""
+    if classes is None:
+        return ""
+    return one_line(f"one number for each of: {', '.join(classes)}", facts.MAX_TEXT)

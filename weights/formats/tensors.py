@@ -136,6 +136,7 @@ def _from_checkpoint(path: str, arrays: Mapping[str, np.ndarray], record: dict[s
         found.classes = facts.check_classes(record.get("classes"))
         found.variant = facts.check_variant(config.get("variant"))
         found.bn_eps = facts.check_eps(config.get("bn_eps"))
+        facts.check_size(record.get("image_size"), contract)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: its record is damaged ({error})") from error
     for origin, array in arrays.items():
