@@ -44,10 +44,13 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
     A folder that is there already is replaced if it holds nothing but such files. If anything
     fails, Ctrl-C included, it is as it was and nothing else is left.
 
-    Raises UserError if it holds other things, or if the folder cannot be written.
+    Raises UserError if it holds other things, if it is the one that the program runs in, or if the
+    folder cannot be written.
     """
     target = Path(path).resolve()
     try:
+        if target == Path.cwd():
+            raise UserError(f"{os.fspath(path)!r}: the folder that you are in; give a new folder")
         others = sorted(set(os.listdir(target)) - set(names)) if target.exists() else []
         if others:
             raise UserError(

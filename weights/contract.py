@@ -97,9 +97,10 @@ class Contract:
         shapes, and where the caller believes otherwise.
         """
         self.agree(color=color, scale=scale, mean=mean, std=std)
-        if images.dtype != np.uint8:
+        if getattr(images, "dtype", None) != np.uint8:
+            kind = getattr(images, "dtype", None) or f"a {type(images).__name__}"
             raise UserError(
-                f"normalise takes bytes 0..255 (uint8), not {images.dtype}: give it the images as "
+                f"normalise takes bytes 0..255 (uint8), not {kind}: give it the images as "
                 "they were decoded; it does the scaling itself"
             )
         if images.ndim != 4 or images.shape[3] != 3:
@@ -135,16 +136,25 @@ class Contract:
                 "give normalise RGB images, it turns the channels itself",
             )
         if scale is not None and not math.isclose(scale, self.scale, rel_tol=2e-3):
-            raise _contradiction("scale", scale, self.scale, _scale_advice(self.scale))
+            shown = "1/255" if math.isclose(self.scale, 1 / 255) else self.scale
+            raise _contradiction("scale", scale, shown, _scale_advice(self.scale))
         for name, given, own, atol in (
             ("mean", mean, self.mean, 0.5 * self.scale),
             ("std", std, self.std, 0.0),
         ):
-            if given is None or _close(given, own, atol):
+            if given is None:
                 continue
-            turned = _close(tuple(given)[::-1], own, atol)
-            advice = f"its order is that of {self.color}" if turned else "one number per channel"
-            raise _contradiction(name, tuple(given), own, f"{advice}, or leave it out")
+            if np.ndim(given) != 1:
+                raise _contradiction(name, given, own, "one number per channel, or leave it out")
+            if _close(given, own, atol):
+                continue
+            advice = "leave it out"
+            if _close(tuple(given)[::-1], own, atol):
+                advice = f"its order is that of {self.color}, or leave it out"
+            elif len(set(given)) < len(set(own)):
+                advice = "one number per channel, or leave it out"
+            shown = tuple(float(number) for number in given)
+            raise _contradiction(name, shown, own, advice)
 
     def check(self, x: Any) -> None:
         """Look at a normalised batch, float [N, H, W, 3], as `plausible` describes it.

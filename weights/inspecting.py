@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from resnet_np.weights.contract import Contract
 from resnet_np.weights.file import Found, WeightFile
 from resnet_np.weights.locating import locate
 from resnet_np.weights.reading import check, find
+from resnet_np.weights.structure import pooling_of, structure_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ TELL_VARIANT = (
     "v1.5 or v1, which the tensors cannot tell: say --variant v1.5 (torchvision's, timm's, Hugging"
     " Face's) or --variant v1 (Keras')"
 )
-STATISTICS = ("running_mean", "running_var")
+STATISTICS = ("running_mean", "running_var", "moving_mean", "moving_variance")
 LONGEST_NAME = 100  # of one that is shown; a file may hold longer ones
 
 
@@ -102,7 +103,9 @@ def inspect(named: str, console: "Console") -> None:
     tensors = {name: measure(array) for name, array in found.arrays.items()}
     refusal = file = None
     try:
-        file = check(path, found)
+        checked = check(path, found)
+        _check_whole(checked, {n: a for n, a in found.arrays.items() if not n.startswith("fc.")})
+        file = checked
     except UserError as error:
         refusal = error
     print_line(console, path)
@@ -113,7 +116,7 @@ def inspect(named: str, console: "Console") -> None:
         _print_tensors(console, tensors, _other_names(found)[1])
     _print_list(console, "left out", by_reason(found.left_out))
     if tensors:
-        _print_list(console, "odd", list(oddities(found, tensors)))
+        _print_list(console, "odd", [*oddities(found, tensors), *(_odd_head(file) if file else ())])
     if refusal is not None:
         raise refusal
 
@@ -199,6 +202,8 @@ def contract_lines(contract: Contract) -> list[str]:
     square = f"{contract.crop} x {contract.crop}"
     antialias = "with" if contract.antialias else "without"
     how = f"{contract.interpolation} {antialias} antialias"
+    if contract.interpolation == "nearest" and contract.antialias:  # which has none to speak of
+        how = "nearest pixel"
     return [
         f"colours {contract.color}, numbers {scale}",
         f"minus mean {_triple(contract.mean)}, divided by std {_triple(contract.std)}",
@@ -219,6 +224,11 @@ def _totals(tensors: Mapping[str, Statistic]) -> Iterator[tuple[str, str]]:
     held = sum(t.nbytes for t in tensors.values())
     yield "parameters", f"{total:,}: {total - fixed:,} trainable, {fixed:,} running statistics"
     yield "tensors", f"{len(tensors)}, {held:,} bytes of numbers"
+
+
+def _check_whole(file: WeightFile, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises UserError unless the arrays are all that a network needs, and fit together."""
+    structure_of(replace(file, arrays=dict(arrays), variant=file.variant or "v1.5"))
 
 
 # --- what is odd ---------------------------------------------------------------------------------
@@ -244,8 +254,18 @@ def oddities(found: Found, tensors: Mapping[str, Statistic]) -> Iterator[str]:
     yield from _constants(tensors, folded)
     yield from _tiny_variances(found, tensors)
     yield from _duplicates(tensors)
-    if not any(name.startswith("fc.") for name in tensors):
+    kinds = {names.kind(name.rpartition(".")[0]) for name in tensors}
+    if not kinds & {"fc", None}:  # None: not known here, and so perhaps a head
         yield "it has no head"
+
+
+def _odd_head(file: WeightFile) -> Iterator[str]:
+    """A head that does not fit: `finetune` gives the network a new one, `predict` needs this."""
+    if pooling_of(file) == "avg":
+        try:
+            _check_whole(file, file.arrays)
+        except UserError as error:
+            yield str(error).removeprefix(f"{file.path}: ")
 
 
 def _constants(tensors: Mapping[str, Statistic], folded: bool) -> Iterator[str]:

@@ -34,7 +34,7 @@ def download(name: str) -> Path:
     """Fetch published weights into the cache, with a progress bar. Raises UserError."""
     if name not in registry.names():
         raise UserError(
-            f"{name}: no file or folder, and no name of published weights; names are "
+            f"{name or repr(name)}: no file or folder, and no name of published weights; names are "
             + ", ".join(registry.names())
         )
     with _bar(name) as (progress, say):

@@ -52,6 +52,7 @@ IMAGENET = "normalised with ImageNet's mean and standard deviation"
 BYTES = "bytes 0..255 as they were decoded"
 CAFFE = "bytes with a mean colour subtracted"
 TWICE = "normalised twice"
+TURNED = "normalised, with red and blue exchanged"
 RANGES = {  # the narrowest first
     UNIT: (0.0, 1.0),
     SIGNED: (-1.0, 1.0),
@@ -216,6 +217,7 @@ def _candidates(contract: "Contract", x: np.ndarray) -> Iterator[tuple[str, np.n
     yield BYTES, x
     yield UNIT, x * 255
     yield SIGNED, (x + 1) * 127.5
+    yield TURNED, _bytes(contract, x[:, ::-1])
     for turned in (x, x[:, ::-1]):
         yield IMAGENET, (turned * IMAGENET_STD + IMAGENET_MEAN) * 255
         yield CAFFE, turned + CAFFE_MEAN

@@ -152,6 +152,8 @@ def test_with_size(size: int) -> None:
             r"\(0.229, 0.224, 0.225\): one number per channel, or leave it out",
         ),
         (TORCHVISION, {"std": [0.229, 0.224]}, "std is"),
+        (TORCHVISION, {"std": 0.229}, "std is 0.229, .*: one number per channel"),
+        (KERAS_CAFFE, {"std": [0.229, 0.229, 0.229]}, r"with \(1.0, 1.0, 1.0\): leave it out"),
         (TORCHVISION, {"mean": [0.406, 0.456, 0.485]}, "mean is .*: its order is that of RGB"),
         (KERAS_CAFFE, {"mean": [123.68, 116.779, 103.939]}, "mean is .*: its order is that of BGR"),
         (KERAS_CAFFE, {"mean": [0.485, 0.456, 0.406]}, "mean is"),
@@ -161,7 +163,11 @@ def test_with_size(size: int) -> None:
             "scale is 0.0039.*, but the weights were trained with 1.0: they take bytes 0..255, so "
             "leave the division by 255 out",
         ),
-        (TORCHVISION, {"scale": 1.0}, "scale is 1.0, .* the bytes as they were decoded"),
+        (
+            TORCHVISION,
+            {"scale": 1.0},
+            "scale is 1.0, .* with 1/255: .* the bytes as they were decoded",
+        ),
         (KERAS_CAFFE, {"color": "RGB"}, "color is RGB, .* with BGR: give normalise RGB images"),
         (TORCHVISION, {"color": "BGR"}, "color is BGR, .* with RGB"),
         (PLAIN, {"mean": [0.485, 0.456, 0.406]}, "mean is"),

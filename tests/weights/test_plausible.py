@@ -146,6 +146,13 @@ def test_mistakes_on_photographs_resized_as_floating_point(
         assert verdict(CONTRACTS[name], soft) == "refused"
 
 
+@pytest.mark.parametrize("name", ["torchvision", "caffe"])
+def test_red_and_blue_exchanged(photographs: list[np.ndarray], name: str) -> None:
+    turned = CONTRACTS[name].normalise(photographs[0])[..., ::-1]
+    with pytest.raises(UserError, match="look like normalised, with red and blue exchanged; put"):
+        CONTRACTS[name].check(turned)
+
+
 @pytest.mark.parametrize(
     ("name", "mistake", "message"),
     [

@@ -136,6 +136,39 @@ def test_inspect_tells_what_is_odd(tmp_path: Path) -> None:
     assert "classes no head: features only" in flat(result.stdout)
 
 
+def test_inspect_refuses_a_trunk_with_a_hole(tmp_path: Path) -> None:
+    arrays = torchvision_arrays(BLOCKS_50)
+    del arrays["layer2.0.conv1.weight"]
+    np.savez(tmp_path / "hole.npz", **arrays)
+    result = call("inspect", tmp_path / "hole.npz")
+    assert result.returncode == 2
+    assert result.stderr.endswith(
+        "hole.npz: not one whole ResNet: it lacks layer2.0.conv1.weight\n"
+    )
+
+
+def test_inspect_tells_of_a_head_that_does_not_fit(tmp_path: Path) -> None:
+    arrays = torchvision_arrays(BLOCKS_50)
+    arrays["fc.weight"] = arrays["fc.weight"][:, 1:]  # [K, C]
+    np.savez(tmp_path / "head.npz", **arrays)
+    result = call("inspect", tmp_path / "head.npz")
+    assert result.returncode == 0, result.stderr
+    assert "not one whole ResNet: fc.weight is [" in flat(result.stdout)
+
+
+@pytest.mark.parametrize("target", ["", ".", "./"])
+def test_convert_does_not_replace_the_folder_it_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **torchvision_arrays(BLOCKS_50))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    result = call("convert", "../a.npz", target, "--force", "--variant", "v1.5")
+    assert result.returncode == 2
+    assert "the folder that you are in; give a new folder" in result.stderr
+    assert sorted(os.listdir(tmp_path)) == ["a.npz", "empty"]
+
+
 def test_inspect_knows_folded_statistics(tmp_path: Path) -> None:
     arrays = torchvision_arrays(BLOCKS_50)
     for name, array in arrays.items():

@@ -90,7 +90,9 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | Non
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error, ValueError) as error:
-        raise UserError(f"{path}: not an .npz file, or one cut short ({error})") from error
+        raise UserError(
+            f"{path}: not an .npz file (nor a zipped .pth or .keras), or one cut short ({error})"
+        ) from error
     if problems:
         raise UserError(f"{path}: {some(problems, '; ')}", problems)
     record = arrays.pop(RECORD, None)
