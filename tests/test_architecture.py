@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,3 +148,10 @@ def test_what_counts_as_a_line(tmp_path: Path) -> None:
     file.write_text("x = 1  # " + "x" * 92 + "\n")
     with pytest.raises(ValueError, match=r"sample.py:1 has 101 columns"):
         reading.code_lines(file)
+
+
+def test_the_reading_order_of_weights_names_every_module_once() -> None:
+    modules = [file.name for file in (ROOT / "weights").rglob("*.py") if file.name != "__init__.py"]
+    page = ast.get_docstring(ast.parse((ROOT / "weights" / "__init__.py").read_text("utf-8")))
+    assert page is not None
+    assert sorted(re.findall(r"\w+\.py\b", page)) == sorted(modules)
