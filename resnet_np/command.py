@@ -81,6 +81,9 @@ def run_command(main: Callable[[], None]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone (`... | head`): nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as end:  # rich's way of ending then
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
     except UserError as error:
         return _fail(str(error), 2)
     except OSError as error:

@@ -63,6 +63,7 @@ def verify(path: str, name: str | None, console: "Console") -> None:
 
     Raises UserError if it is not the one of the name.
     """
+    due = None if name is None else registry.find(name)
     hashes = registry.hash_file(path)
     entries = [registry.find(known) for known in registry.names()]
     found = [f"{e.name}: {e.title}" for e in entries if e.wrong(hashes) is None]
@@ -75,8 +76,8 @@ def verify(path: str, name: str | None, console: "Console") -> None:
             ("is", "; ".join(found) or "none of the published files that are known here"),
         ],
     )
-    if name is not None and (wrong := registry.find(name).wrong(hashes)):
-        raise UserError(f"{path}: is not known to be {name}: {wrong}")
+    if due is not None and (wrong := due.wrong(hashes)):
+        raise UserError(f"{path}: is not known to be {due.name}: {wrong}")
 
 
 # --- list ----------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ def check(path: str, found: Found) -> WeightFile:
 def _reader(path: str) -> Callable[[str], Found]:
     if os.path.isdir(path):
         return huggingface.from_folder
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe gives its bytes only once
+        raise UserError(f"{path}: a pipe or a device; save what comes out of it as a file first")
     try:
         with open(path, "rb") as file:
             head = file.read(512)

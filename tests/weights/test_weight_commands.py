@@ -250,9 +250,15 @@ def test_inspect_refuses(tmp_path: Path) -> None:
 
 
 def test_the_output_may_be_cut_off(bare: Path) -> None:
-    script = f"{' '.join(command('inspect', bare))} | head -1"
-    result = subprocess.run(script, shell=True, capture_output=True, text=True, timeout=120)
-    assert (result.stdout, result.stderr) == (f"{bare}\n", "")
+    script = f"{' '.join(command('inspect', bare))} | head -1; echo ${{PIPESTATUS[0]}}"
+    shell = ["bash", "-c", script]
+    result = subprocess.run(shell, capture_output=True, text=True, timeout=120)
+    assert (result.stdout, result.stderr) == (f"{bare}\n0\n", "")
+
+
+def test_a_pipe_is_no_weight_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    assert_refused(call("inspect", tmp_path / "pipe.pth"), "pipe.pth: a pipe or a device; save")
 
 
 # --- convert -------------------------------------------------------------------------------------
