@@ -48,7 +48,7 @@ def check(path: str, found: Found) -> WeightFile:
         found.arrays[name] = _native(found.arrays.pop(name))
     if found.problems:
         raise UserError(f"{path}: {some(found.problems, '; ')}", found.problems)
-    if problems := list(_wrong_tensors(found.arrays)):
+    if problems := [*_wrong_tensors(found.arrays), *_wrong_classes(found)]:
         raise UserError(f"{path}: {'; '.join(problems)}", problems)
     published = registry.recognise(path)
     if published is not None:  # what its publisher says of it is more than the file itself tells
@@ -126,6 +126,16 @@ def _wrong_tensors(arrays: dict[str, np.ndarray]) -> Iterator[str]:
             yield some(wrong_lengths, "; ")
     if "conv1.weight" not in arrays:
         yield "not a ResNet: it has no conv1.weight"
+
+
+def _wrong_classes(found: Found) -> Iterator[str]:
+    """Class names and logits of other numbers."""
+    head = names.head_layers(found.arrays)
+    if not head or found.classes is None:
+        return
+    last = found.arrays[f"{head[-1]}.weight"]  # [C, K]
+    if last.ndim == 2 and len(found.classes) != last.shape[1]:
+        yield f"{len(found.classes)} class names for {last.shape[1]} classes"
 
 
 def _fault(kind: str | None, leaf: str, array: np.ndarray) -> str | None:

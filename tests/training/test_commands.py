@@ -125,7 +125,7 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
         ([tmp_path / "none.npz", image], ["none.npz: cannot be read: No such file"]),
         ([text, image], ["text.jpg: not a known weight format"]),
         ([cut, image], ["cut.npz"]),
-        ([fewer, image], ["fewer.npz: has 2 class names for 5 classes"]),
+        ([fewer, image], ["fewer.npz: 2 class names for 5 classes"]),
         ([headless, image], ["head less.npz: has no head", "--weights '", "head less.npz'` gives"]),
         ([checkpoint, image, "--variant", "v1"], ["holds a v1.5 network, not the v1 of --variant"]),
         ([bare, image], ["bare.npz: cannot tell ResNet v1.5", "--variant v1.5", "--variant v1 "]),

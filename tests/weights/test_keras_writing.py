@@ -100,9 +100,9 @@ def test_read_back(tmp_path: Path, head: bool) -> None:
     assert os.listdir(tmp_path) == ["a.weights.h5"]
 
 
-def test_thousands_of_long_class_names(tmp_path: Path) -> None:
+def test_long_class_names(tmp_path: Path) -> None:
     """More text than an attribute of HDF5 holds unless it is of variable length."""
-    classes = tuple(f"{i:05} {'x' * 60}" for i in range(5000))
+    classes = ("cat" * 100_000, "dog", "owl")
     write_keras(str(tmp_path / "a.weights.h5"), narrow(classes=classes))
     assert read(tmp_path / "a.weights.h5").classes == classes
 

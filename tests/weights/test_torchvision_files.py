@@ -199,6 +199,12 @@ def test_checkpoints_with_a_damaged_record(tmp_path: Path, record: dict) -> None
     assert "its record is damaged" in message_of(tmp_path / "a.npz")
 
 
+def test_class_names_that_do_not_fit_the_head(tmp_path: Path) -> None:
+    arrays = {f"model/{n}": our_layout(a) for n, a in torchvision_arrays(classes=3).items()}
+    save_npz(tmp_path / "a.npz", arrays, {"classes": ["cat", "dog"]})
+    assert message_of(tmp_path / "a.npz").endswith("a.npz: 2 class names for 3 classes")
+
+
 def header(text: str, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(text)) + text.encode() + data
 
