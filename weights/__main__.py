@@ -40,7 +40,7 @@ def make_parser() -> Parser:
     add("--force", action="store_true", help="replace OUT if it is there")
 
     add = _adder(commands, "verify", verify, "print a file's hashes, and which file it is")
-    add("file", metavar="FILE", help="any file")
+    add("file", metavar="FILE", help="any file, or a name from the list")
     add("name", metavar="NAME", nargs="?", help="fail unless it is this published file")
 
     add = _adder(

@@ -34,7 +34,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise _failure(path, error) from error
 
 
 @contextmanager
@@ -77,4 +77,10 @@ def atomic_folder(path: str | os.PathLike[str], names: Collection[str]) -> Itera
             raise
         shutil.rmtree(older, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise _failure(path, error) from error
+
+
+def _failure(path: str | os.PathLike[str], error: OSError) -> UserError:
+    folder = Path(path).parent
+    reason = error.strerror or error if folder.is_dir() else f"there is no folder {folder}"
+    return UserError(f"{path}: cannot be written: {reason}")

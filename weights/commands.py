@@ -61,8 +61,14 @@ def with_variant(file: WeightFile, variant: str | None) -> WeightFile:
 def verify(path: str, name: str | None, console: "Console") -> None:
     """Print a file's length and hashes, and which published file it is.
 
+    path: a file, or the name of published weights in the cache, which is then the name, too.
     Raises UserError if it is not the one of the name.
     """
+    if not os.path.exists(path) and path in registry.names():
+        name = name or path
+        path = os.fspath(place(registry.find(path)))
+    if os.path.isdir(path):
+        raise UserError(f"{path}: a folder; name the file in it that holds the weights")
     due = None if name is None else registry.find(name)
     hashes = registry.hash_file(path)
     entries = [registry.find(known) for known in registry.names()]

@@ -48,6 +48,7 @@ TELL_VARIANT = (
 )
 STATISTICS = ("running_mean", "running_var", "moving_mean", "moving_variance")
 LONGEST_NAME = 100  # of one that is shown; a file may hold longer ones
+MOST_VALUES = 4  # of constant tensors, that are told apart
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,9 @@ def _constants(tensors: Mapping[str, Statistic], folded: bool) -> Iterator[str]:
     for name, tensor in tensors.items():
         if tensor.constant is not None and not (folded and name.endswith(STATISTICS)):
             groups[tensor.constant].append(shown(name))
+    if len(groups) > MOST_VALUES:
+        yield f"one value each in {some([name for members in groups.values() for name in members])}"
+        return
     for value, members in groups.items():
         yield f"nothing but {value:g} in {some(members)}"
 

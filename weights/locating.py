@@ -20,7 +20,11 @@ def locate(named: str) -> str:
     """
     if os.path.exists(named) or (named not in registry.names() and _is_path(named)):
         return named
-    return os.fspath(download(named))
+    try:
+        entry = registry.find(named)
+    except UserError as error:
+        raise UserError(f"{named or repr(named)}: no file or folder, and {error}") from None
+    return os.fspath(download(entry.name))
 
 
 def _is_path(named: str) -> bool:
@@ -32,13 +36,9 @@ def _is_path(named: str) -> bool:
 
 def download(name: str) -> Path:
     """Fetch published weights into the cache, with a progress bar. Raises UserError."""
-    if name not in registry.names():
-        raise UserError(
-            f"{name or repr(name)}: no file or folder, and no name of published weights; names are "
-            + ", ".join(registry.names())
-        )
+    entry = registry.find(name)
     with _bar(name) as (progress, say):
-        return fetch(name, progress, say)
+        return fetch(entry, progress, say)
 
 
 def names_of_classes(file: WeightFile) -> tuple[str, ...] | None:

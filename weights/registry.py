@@ -4,6 +4,7 @@ The table itself is registry.toml, which says of every figure where it was read.
 published is absent there and None here; nothing is guessed.
 """
 
+import difflib
 import hashlib
 import os
 import tomllib
@@ -108,13 +109,18 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Published:
-    """The entry of a name. Raises UserError, listing the names, if there is none."""
+    """The entry of a name. Raises UserError, with the most similar one, if there is none."""
     try:
         return _table()[name]
     except KeyError:
-        raise UserError(
-            f"{name!r} is the name of no published file; known are {', '.join(names())}"
-        ) from None
+        raise UserError(f"{name!r} is the name of no published file; {_advice(name)}") from None
+
+
+def _advice(name: str) -> str:
+    """The name that was perhaps meant, and where all of them are."""
+    near = difflib.get_close_matches(name, names(), n=1)
+    perhaps = f"{near[0]!r} is one; " if near else ""
+    return f"{perhaps}`python -m resnet_np.weights list` shows them"
 
 
 def recognise(path: str | os.PathLike[str]) -> Published | None:

@@ -42,5 +42,5 @@ def test_classes_of_any_name(tmp_path):
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"curves\.png: cannot be written: No such file"):
+    with pytest.raises(UserError, match=r"curves\.png: cannot be written: there is no folder"):
         plot_curves(HISTORY, tmp_path / "nowhere" / "curves.png")

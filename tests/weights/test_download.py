@@ -115,7 +115,7 @@ def test_as_much_as_is_published_is_enough(facts: dict[str, object]) -> None:
 
 
 def test_names_and_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"'nothing' is the name of no published file; known are "):
+    with pytest.raises(UserError, match=r"'nothing' is the name of no published file; `python"):
         fetch("nothing")
     monkeypatch.delenv("RESNET_NP_CACHE")
     assert download.place(registry.find("microsoft/resnet-50")).parts[-2:] == (

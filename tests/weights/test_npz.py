@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be written: No such file"):
+    with pytest.raises(UserError, match="cannot be written: there is no folder"):
         save_npz(tmp_path / "no" / "a.npz", ARRAYS)
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_npz(tmp_path / "no" / "a.npz")

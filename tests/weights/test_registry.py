@@ -34,7 +34,7 @@ def test_names_that_users_rely_on() -> None:
     assert registry.names() == [entry.name for entry in WEIGHTS]
     for name in ("imagenet-v2", "imagenet-v1", "keras", "keras-1", "microsoft/resnet-50"):
         assert find(name).depth == 50
-    with pytest.raises(UserError, match=r"^'nosuch' is the name of no published file; known are "):
+    with pytest.raises(UserError, match=r"^'nosuch' is the name of no published file; `python -m"):
         find("nosuch")
 
 

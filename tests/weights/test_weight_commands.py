@@ -321,7 +321,7 @@ def test_convert_refuses(bare: Path, tmp_path: Path) -> None:
         ((bare, tmp_path / "w.onnx"), ["--variant"]),
         ((known, tmp_path / "w.npz", "--variant", "v1"), ["known.npz: is for v1.5", "--variant"]),
         ((bare, tmp_path / "w.tflite"), ["w.tflite: ", ".safetensors"]),
-        ((bare, tmp_path / "w.npz", "--fold-batch-norm"), ["batch norm can", ".onnx only"]),
+        ((bare, tmp_path / "w.npz", "--fold-batch-norm"), ["--fold-batch-norm", ".onnx only"]),
         ((tmp_path / "none.npz", tmp_path / "w.npz"), ["none.npz: cannot be read"]),
         ((bare, tmp_path / "no" / "w.npz"), ["w.npz: cannot be written"]),
         ((bare,), ["OUT"]),
@@ -345,7 +345,17 @@ def test_verify_prints_hashes_and_refuses_another_file(bare: Path) -> None:
     refused = call("verify", bare, "imagenet-v2")
     assert_refused(refused, "bare.npz: is not known to be imagenet-v2: ", "bytes")
     assert hashlib.sha256(data).hexdigest() in refused.stdout
-    assert_refused(call("verify", bare, "imagenet-9"), "'imagenet-9'", "imagenet-v2, imagenet-v1")
+    assert_refused(call("verify", bare, "imagenet-9"), "'imagenet-9'", "'imagenet-v2' is one")
+    assert_refused(call("verify", bare.parent), "a folder; name the file in it")
+
+
+def test_verify_takes_a_name_for_the_file_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESNET_NP_CACHE", str(tmp_path))
+    assert_refused(call("verify", "imagenet-v2"), "imagenet-v2.pth: cannot be read")
+    (tmp_path / "imagenet-v2.pth").write_bytes(b"something else")
+    assert_refused(call("verify", "imagenet-v2"), "is not known to be imagenet-v2: 14 bytes")
 
 
 def test_list_shows_every_name_in_80_columns(tmp_path: Path) -> None:
@@ -450,7 +460,7 @@ def test_download_prints_the_path_alone(published: dict[str, str], bare: Path) -
         assert (result.returncode, result.stderr, result.stdout) == (0, "", f"{path}\n")
         assert path.read_bytes() == bare.read_bytes()
     refused = call_published(published, WEIGHTS, "download", "imagenet-v2")
-    assert_refused(refused, "imagenet-v2: no file or folder, and no name", "names are bare\n")
+    assert_refused(refused, "'imagenet-v2' is the name of no published file", "shows them\n")
 
 
 def test_a_name_stands_for_its_file_everywhere(published: dict[str, str], tmp_path: Path) -> None:
@@ -486,7 +496,7 @@ def test_fine_tuning_and_prediction_take_names(published: dict[str, str], tmp_pa
     assert record is not None
     assert (record["model"]["variant"], record["arguments"]["weights"]) == ("v1", "bare")
     refused = call_published(published, "resnet_np.finetune", "--weights", "no", cwd=tmp_path)
-    assert_refused(refused, "no: no file or folder, and no name", "names are bare\n")
+    assert_refused(refused, "no: no file or folder, and 'no' is the name of no published file")
 
 
 def test_what_exists_wins_over_a_name(published: dict[str, str], tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_folder_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="b: cannot be written: No such file"):
+    with pytest.raises(UserError, match="b: cannot be written: there is no folder"):
         write(tmp_path / "a" / "b", for_transformers())
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: cannot be written: Not a directory"):
