@@ -153,8 +153,7 @@ class Contract:
                 advice = f"its order is that of {self.color}, or leave it out"
             elif len(set(given)) < len(set(own)):
                 advice = "one number per channel, or leave it out"
-            shown = tuple(float(number) for number in given)
-            raise _contradiction(name, shown, own, advice)
+            raise _contradiction(name, tuple(float(number) for number in given), own, advice)
 
     def check(self, x: Any) -> None:
         """Look at a normalised batch, float [N, H, W, 3], as `plausible` describes it.
