@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from resnet_np.weights.contract import Contract
 from resnet_np.weights.file import Found, WeightFile
 from resnet_np.weights.locating import locate
 from resnet_np.weights.reading import check, find
-from resnet_np.weights.structure import pooling_of, structure_of
+from resnet_np.weights.structure import check_whole, pooling_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,7 +105,7 @@ def inspect(named: str, console: "Console") -> None:
     refusal = file = None
     try:
         checked = check(path, found)
-        _check_whole(checked, {n: a for n, a in found.arrays.items() if not n.startswith("fc.")})
+        check_whole(checked, head=False)
         file = checked
     except UserError as error:
         refusal = error
@@ -227,11 +227,6 @@ def _totals(tensors: Mapping[str, Statistic]) -> Iterator[tuple[str, str]]:
     yield "tensors", f"{len(tensors)}, {held:,} bytes of numbers"
 
 
-def _check_whole(file: WeightFile, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises UserError unless the arrays are all that a network needs, and fit together."""
-    structure_of(replace(file, arrays=dict(arrays), variant=file.variant or "v1.5"))
-
-
 # --- what is odd ---------------------------------------------------------------------------------
 
 
@@ -264,7 +259,7 @@ def _odd_head(file: WeightFile) -> Iterator[str]:
     """A head that does not fit: `finetune` gives the network a new one, `predict` needs this."""
     if pooling_of(file) == "avg":
         try:
-            _check_whole(file, file.arrays)
+            check_whole(file)
         except UserError as error:
             yield str(error).removeprefix(f"{file.path}: ")
 

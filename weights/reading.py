@@ -30,8 +30,9 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     file; 16-bit ones are widened to float32.
 
     Raises UserError, naming the file, if it is none of these or anything in it is wrong: cut
-    short, unknown or doubled or missing names, wrong ranks, values that are not finite. All that is
-    wrong is listed together.
+    short, unknown or doubled names, layers without one of their tensors, wrong ranks, values that
+    are not finite. All that is wrong is listed together. Whether a whole network is there is seen
+    by those who need one: `load_weights` and `write`.
     """
     return check(os.fspath(path), find(path))
 
@@ -89,8 +90,8 @@ def _reader(path: str) -> Callable[[str], Found]:
             return reader
     raise UserError(
         f"{path}: {'not a known weight format' if head else 'an empty file'}; known are .npz,"
-        " .safetensors and .pth with torchvision's names, Keras' .h5, .weights.h5 and"
-        " .keras, and own checkpoints"
+        " .safetensors and .pth, Keras' .h5, .weights.h5 and .keras, Hugging Face's folders, and"
+        " own checkpoints"
     )
 
 

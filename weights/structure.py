@@ -9,7 +9,7 @@ Any number of blocks in each of the four stages, and any widths.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resnet_np.errors import UserError, some
 from resnet_np.weights import names
@@ -55,6 +55,12 @@ def structure_of(file: WeightFile) -> Structure:
     if problems := list(_misfits(file, found)):
         raise UserError(f"{file.path}: not one whole ResNet: {some(problems, '; ')}", problems)
     return found
+
+
+def check_whole(file: WeightFile, head: bool = True) -> None:
+    """Raises UserError as `structure_of` does, for either variant. Without `head`, for the rest."""
+    arrays = {n: a for n, a in file.arrays.items() if head or not n.startswith("fc.")}
+    structure_of(replace(file, arrays=arrays, variant=file.variant or "v1.5"))
 
 
 def pooling_of(file: WeightFile) -> str | None:

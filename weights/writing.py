@@ -23,7 +23,7 @@ from resnet_np.weights.formats.huggingface_writing import write_folder
 from resnet_np.weights.formats.keras_writing import write_keras
 from resnet_np.weights.formats.onnx_writing import write_onnx
 from resnet_np.weights.formats.tensors_writing import write_npz, write_pth, write_safetensors
-from resnet_np.weights.structure import pooling_of
+from resnet_np.weights.structure import check_whole, pooling_of
 
 Writer = Callable[[str, WeightFile], list[str]]
 
@@ -51,10 +51,11 @@ def write(path: str | os.PathLike[str], file: WeightFile, fold: bool = False) ->
 
     Returns one sentence for everything that had to be adapted to the format.
 
-    Raises UserError for an ending that is not known, for weights that the format cannot hold, and
-    if the file cannot be written.
+    Raises UserError for an ending that is not known, for weights that are no whole network or that
+    the format cannot hold, and if the file cannot be written.
     """
     path = os.fspath(path)
+    check_whole(file, head=False)  # a head of one's own may follow it
     writer = _writer(path)
     file = _for_others(file)
     if writer is write_onnx:

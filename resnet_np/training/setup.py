@@ -61,15 +61,21 @@ def network_config(file: WeightFile, model: str | None, variant: str | None) -> 
     """The arguments of ResNet, but those of its head, for the network in a file.
 
     model, variant: what --model and --variant say. Raises UserError where they contradict the file
-    or each other, and where nobody tells the variant.
+    or each other, and where nobody tells the variant or the epsilon.
     """
     depth, told = _find_architecture(file, model, variant)
+    if file.bn_eps is None:
+        raise UserError(
+            f"{file.path}: cannot tell the epsilon of its batch norms (convolutions with biases are"
+            " Keras', 1.001e-05 or, in its first files, 0.001): give the Keras file, or build"
+            " ResNet(..., bn_eps=...) in a program and use load_weights"
+        )
     config = {
         "depth": depth,
         "variant": told,
         "width": file.arrays["conv1.weight"].shape[3] / 64,  # the stem of a full network has 64
         "conv_bias": file.conv_bias,
-        "bn_eps": file.bn_eps or 1e-5,
+        "bn_eps": file.bn_eps,
         "bn_momentum": KERAS_MOMENTUM if file.source == "keras" else 0.1,
     }
     # What one of our checkpoints was built with is known, down to what no tensor shows.

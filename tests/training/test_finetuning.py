@@ -184,6 +184,13 @@ def test_the_momentum_is_that_of_the_framework(weights, monkeypatch, source, mom
     assert setup.find_source(Options(weights="x.npz")).config["bn_momentum"] == momentum
 
 
+def test_an_epsilon_that_nobody_tells_is_not_guessed(weights, monkeypatch):
+    file = replace(read(weights), bn_eps=None, record=None)
+    monkeypatch.setattr(setup.weights, "read", lambda path: file)
+    with pytest.raises(UserError, match="cannot tell the epsilon of its batch norms"):
+        setup.find_source(Options(weights="x.npz"))
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(run):
     with pytest.raises(UserError, match="no longer a finite number; use a smaller --lr"):
         run("a", optimizer="sgd", lr=1e30, head=(8,), epochs=9)

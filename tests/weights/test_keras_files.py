@@ -3,6 +3,7 @@
 import json
 import lzma
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -538,6 +539,21 @@ def test_keras_cut_short(tmp_path: Path, entries: dict[str, bytes], keep: float)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
     message_of(path)
+
+
+def test_keras_entry_that_ends_behind_the_file(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    weights = entries["model.weights.h5"]
+    path = pack(tmp_path / "a.keras", entries)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        directory = archive.start_dir
+    entry = data.index(b"PK\x01\x02", data.index(b"config.json", directory))
+    while data[entry + 46 : entry + 62] != b"model.weights.h5":
+        entry = data.index(b"PK\x01\x02", entry + 1)
+    longer = len(data) - data.index(weights[:64]) + 1
+    struct.pack_into("<II", data, entry + 20, longer, longer)
+    path.write_bytes(data)
+    assert message_of(path).endswith("a .keras file, not readable: cut short")
 
 
 # --- names that are none -------------------------------------------------------------------------

@@ -45,7 +45,8 @@ def from_keras_zip(path: str) -> Found:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, *DAMAGE) as error:
-        raise UserError(f"{path}: a .keras file, not readable: {error}") from error
+        reason = str(error) or "cut short"  # which zipfile leaves to be guessed
+        raise UserError(f"{path}: a .keras file, not readable: {reason}") from error
     found = keras.find(path, hdf5.dump(path, part, skip=keras.OPTIMIZER), config)
     found.format = "keras-zip"
     return found
