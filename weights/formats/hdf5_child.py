@@ -59,7 +59,8 @@ class Window(RawIOBase):
         view = view[: self.size - self.position]
         self.file.seek(self.start + self.position)
         count = 0
-        while count < len(view) and (read := self.file.readinto(view[count:])):  # type: ignore[attr-defined]
+        fill = self.file.readinto  # type: ignore[attr-defined]
+        while count < len(view) and (read := fill(view[count:])):
             count += read
         self.position += count
         return count
