@@ -85,7 +85,7 @@ class Judge:
         for _ in range(2):  # modules are loaded, tables made
             self._read()
         self.child_needs = self.child_height = _height(resource.RUSAGE_CHILDREN)
-        self.own_height = _height(resource.RUSAGE_SELF)
+        self.own_needs = self.own_height = _height(resource.RUSAGE_SELF)
 
     def judge(self, files: Files, exactly: bool = True) -> Verdict:
         held = sum(map(len, files.values()))
@@ -127,7 +127,9 @@ class Judge:
         own, child = _height(resource.RUSAGE_SELF), _height(resource.RUSAGE_CHILDREN)
         growth = max(0, own - self.own_height - UNSEEN)
         if child > self.child_height:
-            growth = max(growth, child - self.child_needs - UNSEEN)
+            # A fork begins as large as this process is by then, which is not what it took itself.
+            inherited = own - self.own_needs
+            growth = max(growth, child - self.child_needs - inherited - UNSEEN)
         self.own_height, self.child_height = own, child
         return growth
 
