@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import assert_refused
 
 from resnet_np.models import ResNet
 from resnet_np.weights import PLAIN, Contract, read, read_npz, save_npz
@@ -28,15 +29,6 @@ def call(module: str, *arguments: object, cwd: Path, **options) -> subprocess.Co
     return subprocess.run(
         command(module, *arguments), cwd=cwd, capture_output=True, text=True, timeout=120, **options
     )
-
-
-def assert_refused(result: subprocess.CompletedProcess, *parts: object) -> None:
-    """Exit status 2 and one line on stderr that holds all the parts."""
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1, result.stderr
-    for part in parts:
-        assert str(part) in result.stderr
 
 
 @pytest.fixture(scope="module")

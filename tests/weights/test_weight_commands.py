@@ -17,6 +17,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import assert_refused
 from tiny import torchvision_arrays, write_legacy
 
 from resnet_np.command import run_command
@@ -43,15 +44,6 @@ def call(*arguments: object) -> subprocess.CompletedProcess:
     ):
         status = run_command(main)
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
-
-
-def assert_refused(result: subprocess.CompletedProcess, *parts: object) -> None:
-    """Exit status 2 and one line on stderr that holds all the parts."""
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1, result.stderr
-    for part in parts:
-        assert str(part) in result.stderr
 
 
 def flat(text: str) -> str:

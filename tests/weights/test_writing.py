@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import message_of, our_layout, torchvision_arrays
+from tiny import message_of, our_layout, torchvision_arrays, weight_file
 
 from resnet_np.errors import UserError
 from resnet_np.weights import KERAS_CAFFE, Contract, WeightFile
-from resnet_np.weights.file import Found
-from resnet_np.weights.names import find_depth
 from resnet_np.weights.reading import read
 from resnet_np.weights.writing import write
 
@@ -22,20 +20,8 @@ CONTRACT = Contract(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), resize=232, inter
 
 def tiny_file(variant: str | None = "v1", seed: int = 0, bias: bool = False) -> WeightFile:
     arrays = {n: our_layout(a) for n, a in torchvision_arrays(bias=bias, seed=seed).items()}
-    return WeightFile(
-        path="tiny",
-        format="npz",
-        source="torchvision",
-        arrays=arrays,
-        left_out={},
-        variant=variant,
-        bn_eps=1e-5,
-        contract=CONTRACT,
-        classes=("cat", "däck", "owl"),
-        record=None,
-        depth=find_depth(arrays),
-        conv_bias=bias,
-        folded_statistics=Found("", "", CONTRACT, arrays=arrays).has_folded_statistics(),
+    return weight_file(
+        arrays, path="tiny", variant=variant, contract=CONTRACT, classes=("cat", "däck", "owl")
     )
 
 
