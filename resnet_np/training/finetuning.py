@@ -28,6 +28,7 @@ from resnet_np.training.recalibrate import check_statistics, trainable_norms
 from resnet_np.training.results import write_results
 from resnet_np.training.setup import build_model, find_source, load_splits
 from resnet_np.weights import Contract
+from resnet_np.weights.inspecting import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,13 +128,13 @@ def _prepare(options: Options, resume: Checkpoint | None, console: "Console") ->
         model.contract, model.classes = contract, splits["train"].classes
         weights = None if loaded is None else asdict(loaded)
         for line in report.weight_lines(loaded):
-            report.print_line(console, line)
+            print_line(console, line)
     else:
         contract, size = resume.contract, resume.image_size
         splits = load_splits(options, contract, size)
         _check_same_images(resume, splits)
         model, weights = restore_model(resume), resume.record.get("weights")
-    report.print_line(console, report.input_line(contract.with_size(size)))
+    print_line(console, report.input_line(contract.with_size(size)))
     model.freeze_before(options.unfreeze)
     model.to(options.device)
     start = model.frozen_prefix() or "fc"

@@ -54,11 +54,6 @@ def input_line(contract: Contract) -> str:
     return "input: " + "; ".join(contract_lines(contract))
 
 
-def print_line(console: "Console", line: str) -> None:
-    """A line as it is: not broken, and nothing in it taken for markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def batch_line(progress: Progress) -> str:
     """The figures of an epoch under way."""
     return f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.3f}"

@@ -19,6 +19,7 @@ from resnet_np.training.metrics import confusion_matrix, judge
 from resnet_np.training.options import Options
 from resnet_np.training.plots import plot_confusion, plot_curves
 from resnet_np.weights.atomic import atomic_file
+from resnet_np.weights.inspecting import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,8 +62,8 @@ def write_results(
     example = _example(folder, images)
     command = [_python(), "-m", "resnet_np.predict", str(folder / CHECKPOINT), str(example)]
     written = ", ".join((CHECKPOINT, CONFUSION, CURVES, HISTORY))
-    report.print_line(console, f"written to {folder}: {written}")
-    report.print_line(console, f"next: {shlex.join(command)}")
+    print_line(console, f"written to {folder}: {written}")
+    print_line(console, f"next: {shlex.join(command)}")
 
 
 def _python() -> str:
