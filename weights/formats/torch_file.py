@@ -75,8 +75,7 @@ def open_torch(path: str | os.PathLike[str]) -> TorchFile:
             file.seek(0)
             facts = None
             if head.startswith(b"PK"):
-                layout, (state, buffers) = "zip", _read_zip(stream)
-                facts = _read_facts(stream)
+                layout, (state, buffers, facts) = "zip", _read_zip(stream)
             elif torch_tar.is_tar(head):
                 layout, (state, buffers) = "tar", torch_tar.read(stream)
             else:
@@ -126,7 +125,7 @@ class _Storages:
 # --- zip -----------------------------------------------------------------------------------------
 
 
-def _read_zip(stream: Stream) -> tuple[StateDict, Buffers]:
+def _read_zip(stream: Stream) -> tuple[StateDict, Buffers, bytes | None]:
     with open_zip(stream.file) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if len(entries) != len(archive.infolist()):
@@ -156,13 +155,9 @@ def _read_zip(stream: Stream) -> tuple[StateDict, Buffers]:
             if name not in entries:
                 raise ValueError(f"{name!r} is missing")
             buffers[key] = _read_storage(archive, entries[name], storage, order == b"big")
-    return state, buffers
-
-
-def _read_facts(stream: Stream) -> bytes | None:
-    with open_zip(stream.file) as archive:
-        found = [name for name in archive.namelist() if name.endswith(f"/{FACTS}")]
-        return archive.read(found[0]) if found else None
+        found = [name for name in entries if name.endswith(f"/{FACTS}")]
+        facts = archive.read(found[0]) if found else None
+    return state, buffers, facts
 
 
 def _read_storage(
