@@ -22,7 +22,8 @@ Reading order:
     adapt.py        another epsilon, with or without biases: the same function
     atomic.py       a file is there whole or not at all
     registry.py     the published files, from the table registry.toml
-    download.py     fetch them into a cache
+    cache.py        where they are kept, and whether they are there
+    download.py     fetch them into it
 
     __main__.py     the command `python -m resnet_np.weights`
     locating.py     what the user names: a file, a folder or published weights

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from resnet_np.errors import UserError
 from resnet_np.weights import registry
-from resnet_np.weights.download import cache_folder, place
+from resnet_np.weights.cache import cache_folder, place
 from resnet_np.weights.file import WeightFile
 from resnet_np.weights.inspecting import by_reason, kind_of, print_facts, print_line, size_of
 from resnet_np.weights.locating import locate

@@ -4,11 +4,9 @@ What arrives goes into NAME.part beside its place. It gets its name once its len
 agree with the registry; a .part that a lost connection left behind is gone on with the next time.
 """
 
-import json
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPMessage, HTTPResponse
@@ -29,6 +27,7 @@ from urllib.request import (
 )
 
 from resnet_np.errors import UserError
+from resnet_np.weights.cache import find_fault, place, read_names
 from resnet_np.weights.registry import Published, find, hash_file
 
 TIMEOUT = 20.0  # seconds without a byte
@@ -53,20 +52,6 @@ def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def cache_folder() -> Path:
-    """Where files are kept: what RESNET_NP_CACHE names, or the user's cache folder."""
-    if named := os.environ.get("RESNET_NP_CACHE"):
-        return Path(named).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("resnet_np", appauthor=False))
-
-
-def place(entry: Published) -> Path:
-    """The path of a published file in the cache, whether or not it is there."""
-    return cache_folder() / entry.file_name
-
-
 def fetch(
     published: str | Published,
     progress: Progress = _nothing,
@@ -82,10 +67,10 @@ def fetch(
     path = place(entry)
     if not entry.has_hash:
         return _unchecked(entry, path, say)
-    if _fault(path, entry) is None:
+    if find_fault(path, entry) is None:
         return path
     with _alone(path, say):
-        fault = _fault(path, entry)  # another process may have fetched it meanwhile
+        fault = find_fault(path, entry)  # another process may have fetched it meanwhile
         if fault is not None:
             _move_aside(path, fault, say)
             _download(entry, path, progress)
@@ -100,39 +85,6 @@ def class_names(
     """The class names of published weights, fetched as they are; None if they have no head."""
     entry = find(published) if isinstance(published, str) else published
     return None if entry.classes is None else read_names(fetch(entry.classes, progress, say))
-
-
-def cached_class_names(entry: Published) -> tuple[str, ...] | None:
-    """The same as far as the cache has them; nothing is downloaded."""
-    if entry.classes is None:
-        return None
-    names = find(entry.classes)
-    path = place(names)
-    return read_names(path) if _fault(path, names) is None else None
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """The names in {"0": ["n02012849", "crane"], "1": ...}, Keras' list of ImageNet's classes.
-
-    Names that stand for two classes (a crane is a bird and a machine) get the identifier behind
-    them. Raises UserError if it is no such list.
-    """
-    try:
-        record = json.loads(path.read_bytes())
-        pairs = [record.pop(str(k)) for k in range(len(record))]
-        if not all(isinstance(text, str) for pair in pairs for text in pair):
-            raise ValueError("not all are texts")
-        count = Counter(name for _, name in pairs)
-        return tuple(name if count[name] == 1 else f"{name} ({key})" for key, name in pairs)
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a list of class names") from error
-
-
-def _fault(path: Path, entry: Published) -> str | None:
-    """Why the file at this path is not the published one, or None if it is."""
-    if not path.is_file():
-        return "no file"
-    return entry.wrong_size(path.stat().st_size) or entry.wrong(hash_file(path))
 
 
 def _move_aside(path: Path, fault: str, say: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from resnet_np.errors import UserError, some
-from resnet_np.weights import download, names, registry
+from resnet_np.weights import cache, names, registry
 from resnet_np.weights.file import Found, WeightFile
 from resnet_np.weights.formats import huggingface, keras, tensors
 
@@ -56,7 +56,7 @@ def check(path: str, found: Found) -> WeightFile:
         found.variant = published.variant or found.variant
         found.bn_eps = published.bn_eps or found.bn_eps
         found.contract = published.contract or found.contract
-        found.classes = download.cached_class_names(published) or found.classes
+        found.classes = cache.cached_class_names(published) or found.classes
     return WeightFile(
         path=path,
         format=found.format,

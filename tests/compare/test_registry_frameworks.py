@@ -13,7 +13,7 @@ from keras.src.applications import imagenet_utils, resnet
 from keras.src.layers import BatchNormalization
 from torchvision_shim import torchvision
 
-from resnet_np.weights import download, registry
+from resnet_np.weights import cache, registry
 from resnet_np.weights.registry import Published
 
 ENTRIES = [registry.find(name) for name in registry.names()]
@@ -94,7 +94,7 @@ def test_class_names(test_data: Path) -> None:
     assert entry.address == imagenet_utils.CLASS_INDEX_PATH
     path = test_data / "images" / "imagenet_class_index.json"
     assert entry.wrong(registry.hash_file(path)) is None
-    ours = download.read_names(path)
+    ours = cache.read_names(path)
     theirs = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
     for our, their in zip(ours, theirs, strict=True):
         plain = our.partition(" (")[0].replace("_", " ").lower()

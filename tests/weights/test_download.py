@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from resnet_np.errors import UserError
 from resnet_np.weights import download, registry
+from resnet_np.weights.cache import cache_folder, cached_class_names, place, read_names
 from resnet_np.weights.download import fetch
 from resnet_np.weights.registry import Published
 
@@ -71,7 +72,7 @@ def refused(published: Published) -> str:
 
 def reason(published: Published) -> str:
     """What stands in the brackets of that line."""
-    path = download.place(published)
+    path = place(published)
     start = f"{published.name} cannot be downloaded ("
     end = f"); fetch {published.address} by other means and put it at {path}"
     message = refused(published)
@@ -118,12 +119,12 @@ def test_names_and_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"'nothing' is the name of no published file; `python"):
         fetch("nothing")
     monkeypatch.delenv("RESNET_NP_CACHE")
-    assert download.place(registry.find("microsoft/resnet-50")).parts[-2:] == (
+    assert place(registry.find("microsoft/resnet-50")).parts[-2:] == (
         "resnet_np",
         "microsoft--resnet-50.safetensors",
     )
     monkeypatch.setenv("RESNET_NP_CACHE", "~/somewhere")
-    assert download.cache_folder() == Path.home() / "somewhere"
+    assert cache_folder() == Path.home() / "somewhere"
 
 
 def test_a_file_without_a_hash_comes_by_hand_only(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +132,7 @@ def test_a_file_without_a_hash_comes_by_hand_only(capsys: pytest.CaptureFixture[
         unknown = entry(server, sha256=None)
         assert reason(unknown) == "nobody has published its hash, so it could not be checked"
         assert server.requests == []
-        path = download.place(unknown)
+        path = place(unknown)
         path.parent.mkdir()
         path.write_bytes(CONTENT)
         assert fetch(unknown) == path
@@ -483,7 +484,9 @@ def put_names(monkeypatch: pytest.MonkeyPatch, text: bytes, cache: Path) -> Publ
         md5=hashlib.md5(text).hexdigest(),
     )
     weights = replace(registry.find("imagenet-v2"), classes="some-classes")
-    monkeypatch.setattr(download, "find", {"some-classes": names, "some-net": weights}.__getitem__)
+    for module in ("cache", "download"):
+        table = {"some-classes": names, "some-net": weights}
+        monkeypatch.setattr(f"resnet_np.weights.{module}.find", table.__getitem__)
     cache.mkdir()
     (cache / "some-classes.json").write_bytes(text)
     return weights
@@ -494,13 +497,13 @@ def test_class_names(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = put_names(monkeypatch, json.dumps(record).encode(), cache)
     expected = ("tench", "crane (n3)", "crane (n2)")
     assert download.class_names("some-net") == download.class_names(weights) == expected
-    assert download.cached_class_names(weights) == expected
+    assert cached_class_names(weights) == expected
     headless = registry.find("keras-notop")
-    assert download.class_names(headless) is download.cached_class_names(headless) is None
+    assert download.class_names(headless) is cached_class_names(headless) is None
 
 
 def test_class_names_that_are_not_there(cache: Path) -> None:
-    assert download.cached_class_names(registry.find("imagenet-v2")) is None
+    assert cached_class_names(registry.find("imagenet-v2")) is None
 
 
 @pytest.mark.parametrize(
@@ -524,6 +527,6 @@ def test_no_class_names(cache: Path, monkeypatch: pytest.MonkeyPatch, text: byte
 
 
 def test_the_published_class_names(test_data: Path) -> None:
-    names = download.read_names(test_data / "images" / "imagenet_class_index.json")
+    names = read_names(test_data / "images" / "imagenet_class_index.json")
     assert len(set(names)) == len(names) == 1000
     assert names[:2] == ("tench", "goldfish") and names[134] == "crane (n02012849)"
