@@ -1,0 +1,276 @@
+"""Convolution, forward and back to the input, without im2col: an implicit matrix product.
+
+The output is cut into blocks of pixels, a block into tiles for the micro-kernel. Where the kernel
+reaches over the image's border, a worker first copies the part of the image that a block needs into
+a buffer with a border of zeros, small enough to stay in its cache; else the image is read in place.
+Weights are *packed*: for each panel of output channels, as many as a tile has, all that belongs to
+it in the order in which it is read.
+
+The way back to the input is a convolution, too: each pixel of x has met the kernel's taps at the
+outputs around it, so gx is gy convolved with the kernel turned by 180 degrees. With a stride of 2
+the even and the odd pixels have met different taps, so there are four such convolutions, each with
+its part of the kernel, each writing every other pixel (Dumoulin & Visin 2016, section 4.6, without
+the zeros between the pixels that the textbook multiplies by).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from resnet_np.kernels import Array, Padding, Pair, array, output_sizes
+from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.microkernel import PANEL, ROWS, tile
+from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
+
+# Input numbers of a block. The block stays in the second-level cache (512 KiB and more) while all
+# panels of weights pass by.
+BLOCK_NUMBERS = 32 * 1024
+LEAST_PIXELS, MOST_PIXELS = 96, 512
+# At least so many tasks for each worker, or the last one to finish keeps the others waiting.
+TASKS_PER_WORKER = 4
+
+
+class Grid(NamedTuple):
+    """A convolution's geometry: `images` x `rows` x `columns` output pixels, and their places.
+
+    x is [images, height, width, channels]; output pixel (p, q) reads the taps from input pixel
+    (p * stride - top, q * stride - left) on. It lies in y at start + n * image + p * row + q *
+    pixel, so that a grid can fill every other pixel of a larger y.
+    """
+
+    images: int
+    rows: int
+    columns: int
+    height: int
+    width: int
+    channels: int
+    size_r: int
+    size_s: int
+    stride_r: int
+    stride_s: int
+    top: int
+    left: int
+    y_start: int
+    y_image: int
+    y_row: int
+    y_pixel: int
+    block_images: int
+    block_rows: int
+    copied: bool
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.images // self.block_images) * -(-self.rows // self.block_rows)
+
+    @property
+    def block_pixels(self) -> int:
+        return self.block_images * self.block_rows * self.columns
+
+    @property
+    def window(self) -> Pair:
+        """Height and width of the part of an image that a block reads."""
+        return (
+            (self.block_rows - 1) * self.stride_r + self.size_r,
+            (self.columns - 1) * self.stride_s + self.size_s,
+        )
+
+
+def conv_grid(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    outputs: Pair,
+    y_strides: tuple[int, int, int, int],
+) -> Grid:
+    """The grid of a convolution with so many `outputs`, cut into blocks.
+
+    y_strides : where they lie: start, and the steps to the next image, row and pixel
+    padding : at the top and at the left; a border at the other end follows from the outputs
+    """
+    n, h, w, c = x_shape
+    r, s = w_shape[:2]
+    (top, _), (left, _) = padding
+    if (r, s, *stride, top, left) == (1, 1, 1, 1, 0, 0) and outputs == (h, w):
+        step = y_strides[3]
+        if y_strides[1:3] == (h * w * step, w * step):  # pixels in a row: all images of one pixel
+            n, h, w, outputs, y_strides = n * h * w, 1, 1, (1, 1), (y_strides[0], step, 0, 0)
+    p, q = outputs
+    pixels = min(max(BLOCK_NUMBERS // (c * r), LEAST_PIXELS), MOST_PIXELS)
+    rows = min(p, max(1, round(pixels / q)))
+    images = min(n, max(1, pixels // (p * q))) if rows == p else 1
+    last = (p - 1) * stride[0] - top + r, (q - 1) * stride[1] - left + s
+    copied = top > 0 or left > 0 or last[0] > h or last[1] > w
+    return Grid(n, p, q, h, w, c, r, s, *stride, top, left, *y_strides, images, rows, copied)
+
+
+# --- packing -------------------------------------------------------------------------------------
+
+
+def aligned(shape: tuple[int, ...]) -> Array:
+    """An empty float32 array that begins on a cache line: 64 bytes."""
+    count = int(np.prod(shape))
+    store = np.empty(count + 16, np.float32)
+    start = -store.ctypes.data % 64 // 4
+    return store[start : start + count].reshape(shape)
+
+
+def pack_weights(w: Array) -> Array:
+    """[R, S, C, K] -> [ceil(K / PANEL), R*S*C, PANEL]; channels that are not there weigh zero."""
+    k = w.shape[3]
+    w = w.reshape(-1, k)  # [R, S, C, K] -> [R*S*C, K]
+    packed = aligned((-(-k // PANEL), len(w), PANEL))
+    whole = k // PANEL
+    packed[:whole] = w[:, : whole * PANEL].reshape(len(w), whole, PANEL).swapaxes(0, 1)
+    if k % PANEL:
+        packed[whole] = 0
+        packed[whole, :, : k % PANEL] = w[:, whole * PANEL :]
+    return packed
+
+
+def pack_bias(b: Array | None, k: int) -> Array:
+    """[K] -> [K rounded up to panels], zero where there is none."""
+    packed = np.zeros(-(-k // PANEL) * PANEL, np.float32)
+    if b is not None:
+        packed[:k] = b
+    return packed
+
+
+# --- the convolution -----------------------------------------------------------------------------
+
+
+@compiled
+def _place_pixels(grid, n0, n1, p0, p1, height, width, x_at, y_at):  # type: ignore[no-untyped-def]
+    """Where the pixels of a block are read and written; the number of pixels.
+
+    The last pixel is repeated until the last tile is full: it is then computed more than once.
+    """
+    count = 0
+    for n in range(n1 - n0):
+        for p in range(p1 - p0):
+            for q in range(grid.columns):
+                pixel = (n * height + p * grid.stride_r) * width + q * grid.stride_s
+                x_at[count] = pixel * grid.channels
+                y_at[count] = n * grid.y_image + p * grid.y_row + q * grid.y_pixel
+                count += 1
+    for more in range(count, -(-count // ROWS) * ROWS):
+        x_at[more], y_at[more] = x_at[count - 1], y_at[count - 1]
+    return count
+
+
+@compiled
+def _copy_window(grid, x, n0, n1, top, height, width, buffer):  # type: ignore[no-untyped-def]
+    """Rows from `top` on of the images n0 to n1, as [n, height, width, C], zeros for the border."""
+    c = grid.channels
+    first, last = max(0, grid.left), min(width, grid.width + grid.left)
+    for n in range(n1 - n0):
+        for row in range(height):
+            start, y = (n * height + row) * width * c, top + row
+            if y < 0 or y >= grid.height:
+                buffer[start : start + width * c] = 0
+                continue
+            source = (((n0 + n) * grid.height + y) * grid.width + first - grid.left) * c
+            buffer[start : start + first * c] = 0
+            buffer[start + first * c : start + last * c] = x[source : source + (last - first) * c]
+            buffer[start + last * c : start + width * c] = 0
+
+
+@compiled
+def _store_edge(y, y0, y_at, i, edge, used, r, has_r, relu):  # type: ignore[no-untyped-def]
+    """The first `used` channels of a tile [ROWS, PANEL], for the panel that K does not fill."""
+    for row in range(ROWS):
+        place = y0 + y_at[i + row]
+        for k in range(used):
+            total = edge[row * PANEL + k]
+            if has_r:
+                total += r[place + k]
+            y[place + k] = 0 if relu and total < 0 else total
+
+
+@compiled(parallel=True)
+def _convolve(  # type: ignore[no-untyped-def]
+    grid, x, w, b, r, y, k, has_r, relu, groups, buffers, places, edges, runs, edge_at, counter
+):
+    run = grid.size_s * grid.channels
+    panels = -(-k // PANEL)
+    height = (grid.block_rows - 1) * grid.stride_r + grid.size_r
+    width = (grid.columns - 1) * grid.stride_s + grid.size_s
+    down = -(-grid.rows // grid.block_rows)
+    tasks = -(-grid.images // grid.block_images) * down * groups
+    for worker in prange(len(buffers)):
+        x_at, y_at, edge = places[worker, 0], places[worker, 1], edges[worker]
+        task = take(counter)
+        while task < tasks:
+            block, group = task // groups, task % groups
+            n0, p0 = block // down * grid.block_images, block % down * grid.block_rows
+            n1, p1 = min(grid.images, n0 + grid.block_images), min(grid.rows, p0 + grid.block_rows)
+            top = p0 * grid.stride_r - grid.top
+            if grid.copied:
+                source, x0 = buffers[worker], 0
+                _copy_window(grid, x, n0, n1, top, height, width, source)
+                pixels = _place_pixels(grid, n0, n1, p0, p1, height, width, x_at, y_at)
+            else:
+                source = x
+                x0 = ((n0 * grid.height + top) * grid.width - grid.left) * grid.channels
+                size = grid.height, grid.width
+                pixels = _place_pixels(grid, n0, n1, p0, p1, size[0], size[1], x_at, y_at)
+            y_block = grid.y_start + n0 * grid.y_image + p0 * grid.y_row
+            for panel in range(panels * group // groups, panels * (group + 1) // groups):
+                k0, w0 = panel * PANEL, panel * len(runs) * run * PANEL
+                y0 = y_block + k0
+                if k0 + PANEL <= k:
+                    for i in range(0, pixels, ROWS):
+                        tile(
+                            y, y0, y_at, i, source, x0, x_at, runs, run,
+                            w, w0, b, k0, r, has_r, relu,
+                        )  # fmt: skip
+                else:
+                    for i in range(0, pixels, ROWS):
+                        tile(
+                            edge, 0, edge_at, 0, source, x0, x_at[i:], runs, run,
+                            w, w0, b, k0, r, False, False,
+                        )  # fmt: skip
+                        _store_edge(y, y0, y_at, i, edge, k - k0, r, has_r, relu)
+            task = take(counter)
+
+
+def convolve(
+    grid: Grid,
+    x: Array,
+    packed: Array,
+    bias: Array,
+    k: int,
+    y: Array,
+    residual: Array | None = None,
+    relu: bool = False,
+) -> None:
+    """Write relu(conv(x) + bias + residual) into the pixels of y that the grid names.
+
+    x, y and residual are contiguous; y may be the residual. packed and bias as packed above.
+    """
+    workers = worker_count()
+    height, width = grid.window
+    buffer = grid.block_images * height * width * grid.channels if grid.copied else 1
+    groups = min(len(packed), max(1, -(-workers * TASKS_PER_WORKER // grid.blocks)))
+    pitch = (width if grid.copied else grid.width) * grid.channels
+    _convolve(
+        grid, x.reshape(-1), packed.reshape(-1), bias,
+        (y if residual is None else residual).reshape(-1), y.reshape(-1), k,
+        residual is not None, relu, groups,
+        np.empty((workers, buffer), np.float32),
+        np.empty((workers, 2, grid.block_pixels + ROWS), np.int64),
+        np.empty((workers, ROWS * PANEL), np.float32),
+        np.arange(grid.size_r) * pitch, np.arange(ROWS) * PANEL, new_counter(),
+    )  # fmt: skip
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, out: Array | None = None
+) -> Array:
+    p, q = output_sizes(x.shape, w.shape[:2], stride, padding)
+    k = w.shape[3]
+    y = array._empty(out, (len(x), p, q, k), x)
+    grid = conv_grid(x.shape, w.shape, stride, padding, (p, q), (0, p * q * k, q * k, k))
+    convolve(grid, np.ascontiguousarray(x), pack_weights(w), pack_bias(b, k), k, y)
+    return y

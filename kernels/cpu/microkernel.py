@@ -1,0 +1,140 @@
+"""The micro-kernel: a tile of a convolution's output, computed in registers from start to end.
+
+A processor multiplies and adds two vectors of 8 numbers (AVX2) in each cycle, but loads no more
+than two. A dot product loads two vectors for each multiplication and so reaches half of the speed;
+one that goes through a cache that is slower still, less. A *register tile* loads less: 6 pixels x 2
+vectors of output channels are 12 sums, held in 12 registers. For each input channel it loads 2
+vectors of weights and 6 single numbers (each spread over a register), and does 12 multiplications:
+8 loads for 12. The rest of the convolution is about feeding this loop.
+
+Why 6 x 2, or 12 x 2 where registers are 32 (AVX-512)? The sums take 12 of 16 registers, the weights
+2, a pixel 1. Each sum depends on itself, one step earlier, and a multiplication takes 4 cycles: at
+two a cycle at least 8 sums have to be under way. More rows than this, and the compiler begins to
+move sums to memory and back.
+
+What a tile computes, with i counting its pixels and k its output channels:
+
+    y[i, k] = relu(b[k] + r[i, k] + sum over t, c of x[x_at[i] + runs[t] + c] * w[t, c, k])
+
+An output pixel reads, for each row t of the kernel, one *run* of neighbouring numbers: in NHWC the
+S pixels under that row are S*C numbers in a row. So a convolution is nothing but tables of where
+runs begin, and there is no im2col.
+
+The loop over c that LLVM makes of this for AVX2, one step of four:
+
+    vmovups      (weights), %ymm0              two vectors of weights
+    vmovups      32(weights), %ymm1
+    vbroadcastss (pixel 0), %ymm2              one number of a pixel, eight times
+    vfmadd231ps  %ymm2, %ymm0, %ymm4           two sums
+    vfmadd231ps  %ymm2, %ymm1, %ymm5
+    vbroadcastss (pixel 1), %ymm2              ... and so on for six pixels
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from resnet_np.kernels import Array
+from resnet_np.kernels.cpu.target import TILE
+from resnet_np.kernels.cpu.vectors import Emitter
+
+ROWS, LANES, PANEL = TILE.rows, TILE.lanes, TILE.channels
+UNROLL = 4  # steps of the loop over c in one turn
+
+
+def slow_tile(
+    y: Array, y0: int, y_at: Array, i: int,
+    x: Array, x0: int, x_at: Array, runs: Array, run: int,
+    w: Array, w0: int, b: Array, k0: int, r: Array, has_r: bool, relu: bool,
+) -> None:  # fmt: skip
+    """The pixels i to i + ROWS of a block, and PANEL output channels. All arrays are flat.
+
+    y, y0, y_at : where results go: pixel i's begin at y[y0 + y_at[i]]
+    x, x0, x_at : where pixels are read: pixel i's first run begins at x[x0 + x_at[i] + runs[0]]
+    runs, run : offsets of the runs, and how many numbers each has
+    w, w0 : weights of these channels from w[w0] on, [len(runs), run, PANEL]
+    b, k0 : biases of these channels from b[k0] on
+    r, has_r : the shortcut, lying as y does
+    """
+    weights = w[w0 : w0 + len(runs) * run * PANEL].reshape(-1, PANEL)  # [runs * run, PANEL]
+    for row in range(i, i + ROWS):
+        place = slice(y0 + y_at[row], y0 + y_at[row] + PANEL)
+        start = x0 + x_at[row]
+        pixels = np.concatenate([x[start + t : start + t + run] for t in runs])
+        total = b[k0 : k0 + PANEL] + pixels @ weights
+        if has_r:
+            total = total + r[place]
+        y[place] = np.maximum(total, 0) if relu else total
+
+
+def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
+    panel = vectors * lanes
+
+    @intrinsic
+    def tile(typing, y, y0, y_at, i, x, x0, x_at, runs, run, w, w0, b, k0, r, has_r, relu):  # type: ignore[no-untyped-def]
+        """`slow_tile`, emitted: the same arguments, the same result."""
+        integer, boolean = types.intp, types.boolean
+        signature = types.void(
+            y, integer, y_at, integer, x, integer, x_at, runs, integer,
+            w, integer, b, integer, r, boolean, boolean,
+        )  # fmt: skip
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            e = Emitter(context, builder, lanes)
+            y, y0, y_at, i, x, x0, x_at, runs, run, w, w0, b, k0, r, has_r, relu = arguments
+            kinds = signature.args
+            y, x = e.at(e.data(kinds[0], y), y0), e.at(e.data(kinds[4], x), x0)
+            y_at, x_at = e.at(e.data(kinds[2], y_at), i), e.at(e.data(kinds[6], x_at), i)
+            runs_count, runs = e.count(kinds[7], runs), e.data(kinds[7], runs)
+            w, b = e.at(e.data(kinds[9], w), w0), e.at(e.data(kinds[11], b), k0)
+            r = e.at(e.data(kinds[13], r), y0)
+
+            tile = [(row, v) for row in range(rows) for v in range(vectors)]
+            sums = {place: e.variable() for place in tile}
+            outputs = [e.number(y_at, e.int(row)) for row in range(rows)]
+            pixels = [e.at(x, e.number(x_at, e.int(row))) for row in range(rows)]
+
+            bias = [e.load(b, e.int(v * lanes)) for v in range(vectors)]
+            for row, v in tile:
+                e.set(sums[row, v], bias[v])
+            with builder.if_then(has_r):
+                for row, v in tile:
+                    shortcut = e.load(e.at(r, outputs[row]), e.int(v * lanes))
+                    e.set(sums[row, v], builder.fadd(bias[v], shortcut))
+
+            def step(starts: list[Any], c: Any, w: Any) -> None:
+                """One input channel: 2 vectors of weights, 6 numbers, 12 multiplications."""
+                weights = [e.load(w, e.int(v * lanes)) for v in range(vectors)]
+                for row in range(rows):
+                    number = e.spread(e.number(starts[row], c))
+                    for v in range(vectors):
+                        total = e.multiply_add(number, weights[v], e.get(sums[row, v]))
+                        e.set(sums[row, v], total)
+
+            with e.loop(e.int(0), runs_count) as t:
+                starts = [e.at(pixel, e.number(runs, t)) for pixel in pixels]
+                run_w = e.at(w, builder.mul(builder.mul(t, run), e.int(panel)))
+                most = builder.and_(run, e.int(-UNROLL))
+                with e.loop(e.int(0), most, UNROLL) as c:
+                    c_w = e.at(run_w, builder.mul(c, e.int(panel)))
+                    for n in range(UNROLL):
+                        step(starts, builder.add(c, e.int(n)), e.at(c_w, e.int(n * panel)))
+                with e.loop(most, run) as c:
+                    step(starts, c, e.at(run_w, builder.mul(c, e.int(panel))))
+
+            with builder.if_then(relu):
+                for place in tile:
+                    e.set(sums[place], e.relu(e.get(sums[place])))
+            for row, v in tile:
+                e.store(e.get(sums[row, v]), e.at(y, outputs[row]), e.int(v * lanes))
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return tile
+
+
+tile = slow_tile if numba.config.DISABLE_JIT else _make_tile(ROWS, TILE.vectors, LANES)

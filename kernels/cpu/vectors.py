@@ -1,0 +1,102 @@
+"""A few words of LLVM, LLVM being what Numba compiles to: vectors of float32 lanes, and loops.
+
+Numba turns a Python loop into vector instructions where it can prove that it may. The inner loops
+of a convolution have to keep a dozen vectors in registers across thousands of steps, which no
+compiler finds by itself: so they are written out, instruction by instruction, as *intrinsics*,
+functions that emit LLVM's intermediate code where they are called. `Emitter` has the instructions.
+
+    https://llvm.org/docs/LangRef.html, https://numba.readthedocs.io/en/stable/extending/low-level.html
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+F32, I32 = ir.FloatType(), ir.IntType(32)
+
+
+class Emitter:
+    """Emits instructions on vectors of `lanes` float32 numbers, at the end of what is there.
+
+    Its values are LLVM's: names of results, not numbers. Python's loops around its calls are loops
+    at compile time: they unroll.
+    """
+
+    def __init__(self, context: Any, builder: Any, lanes: int) -> None:
+        self.context, self.builder, self.lanes = context, builder, lanes
+        self.vector = ir.VectorType(F32, lanes)
+        self.integer = context.get_value_type(types.intp)
+
+    def int(self, value: int) -> Any:
+        return ir.Constant(self.integer, value)
+
+    def data(self, array_type: Any, array: Any) -> Any:
+        """The address of an array's first number."""
+        return self.context.make_array(array_type)(self.context, self.builder, array).data
+
+    def count(self, array_type: Any, array: Any) -> Any:
+        """How many numbers an array has."""
+        return self.context.make_array(array_type)(self.context, self.builder, array).nitems
+
+    def at(self, address: Any, offset: Any) -> Any:
+        """The address `offset` numbers further on."""
+        return self.builder.gep(address, [offset])
+
+    def number(self, address: Any, offset: Any) -> Any:
+        """One number from memory."""
+        return self.builder.load(self.at(address, offset))
+
+    def load(self, address: Any, offset: Any) -> Any:
+        """A vector from memory, aligned to nothing more than its numbers."""
+        place = self.builder.bitcast(self.at(address, offset), self.vector.as_pointer())
+        vector = self.builder.load(place)
+        vector.align = 4
+        return vector
+
+    def store(self, vector: Any, address: Any, offset: Any) -> None:
+        place = self.builder.bitcast(self.at(address, offset), self.vector.as_pointer())
+        self.builder.store(vector, place).align = 4
+
+    def constant(self, value: float) -> Any:
+        return ir.Constant(self.vector, [value] * self.lanes)
+
+    def spread(self, number: Any) -> Any:
+        """One number in all lanes."""
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(nothing, number, ir.Constant(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, nothing, zeros)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c: in one instruction where the processor has one, else in two.
+
+        (`llvm.fma` would call a library function for each number on a processor without it.)
+        """
+        name = f"llvm.fmuladd.v{self.lanes}f32"
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, [a, b, c])
+
+    def relu(self, vector: Any) -> Any:
+        """max(vector, 0), with NaN left as NaN: it is not below 0."""
+        zero = self.constant(0.0)
+        return self.builder.select(self.builder.fcmp_ordered("<", vector, zero), zero, vector)
+
+    def variable(self) -> Any:
+        """A vector that changes in a loop. LLVM keeps it in a register while there are enough."""
+        return cgutils.alloca_once(self.builder, self.vector)
+
+    def get(self, variable: Any) -> Any:
+        return self.builder.load(variable)
+
+    def set(self, variable: Any, vector: Any) -> None:
+        self.builder.store(vector, variable)
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
+        """for index in range(start, stop, step), at run time."""
+        with cgutils.for_range_slice(self.builder, start, stop, self.int(step)) as (index, _):
+            yield index
