@@ -1,1 +1,1 @@
-"""The float32 kernels for the CPU, in Numba. (A package that nothing imports before it is needed.)"""
+"""The float32 kernels for the CPU, in Numba; nothing imports them before they are needed."""
