@@ -7,6 +7,7 @@ laid out as one row, and the convolution is `rows @ weights`. Names, shapes and 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, get_array_module, output_sizes
 
@@ -25,9 +26,14 @@ def _empty(out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
     """
     if out is None:
         return get_array_module(like).empty(shape, like.dtype)
-    if out.shape != shape or out.dtype != like.dtype or not out.flags.c_contiguous:
+    return check_out(out, shape, like.dtype)
+
+
+def check_out(out: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """`out`, if it can take a result of this shape and dtype. Raises ValueError if not."""
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
         raise ValueError(
-            f"out must be a contiguous array of {like.dtype} {shape}, not {out.dtype} {out.shape}"
+            f"out must be a contiguous array of {dtype} {shape}, not {out.dtype} {out.shape}"
         )
     return out
 

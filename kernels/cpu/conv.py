@@ -13,6 +13,7 @@ its part of the kernel, each writing every other pixel (Dumoulin & Visin 2016, s
 the zeros between the pixels that the textbook multiplies by).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ class Grid(NamedTuple):
 
 def conv_grid(
     x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
+    size: Pair,
     stride: Pair,
     padding: Padding,
     outputs: Pair,
@@ -90,7 +91,7 @@ def conv_grid(
     padding : at the top and at the left; a border at the other end follows from the outputs
     """
     n, h, w, c = x_shape
-    r, s = w_shape[:2]
+    r, s = size
     (top, _), (left, _) = padding
     if (r, s, *stride, top, left) == (1, 1, 1, 1, 0, 0) and outputs == (h, w):
         step = y_strides[3]
@@ -108,25 +109,70 @@ def conv_grid(
 # --- packing -------------------------------------------------------------------------------------
 
 
+def empty(out: Array | None, shape: tuple[int, ...]) -> Array:
+    """`out`, checked, or a new float32 array."""
+    return aligned(shape) if out is None else array.check_out(out, shape, np.dtype(np.float32))
+
+
 def aligned(shape: tuple[int, ...]) -> Array:
     """An empty float32 array that begins on a cache line: 64 bytes."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     store = np.empty(count + 16, np.float32)
     start = -store.ctypes.data % 64 // 4
     return store[start : start + count].reshape(shape)
 
 
 def pack_weights(w: Array) -> Array:
-    """[R, S, C, K] -> [ceil(K / PANEL), R*S*C, PANEL]; channels that are not there weigh zero."""
-    k = w.shape[3]
-    w = w.reshape(-1, k)  # [R, S, C, K] -> [R*S*C, K]
-    packed = aligned((-(-k // PANEL), len(w), PANEL))
-    whole = k // PANEL
-    packed[:whole] = w[:, : whole * PANEL].reshape(len(w), whole, PANEL).swapaxes(0, 1)
-    if k % PANEL:
-        packed[whole] = 0
-        packed[whole, :, : k % PANEL] = w[:, whole * PANEL :]
+    """[R, S, C, K] -> [ceil(K / PANEL), R, S, C, PANEL]; channels that are not there weigh zero."""
+    r, s, c, k = w.shape
+    packed = aligned((-(-k // PANEL), r, s, c, PANEL))
+    _pack(np.ascontiguousarray(w), packed, worker_count(), new_counter())
     return packed
+
+
+def pack_turned(w: Array, first: Pair, stride: Pair) -> Array:
+    """The kernel that takes gy back to x: every `stride`-th tap from `first` on, turned by 180
+    degrees, with the roles of C and K exchanged: [R, S, C, K] -> [ceil(C / PANEL), r, s, K, PANEL].
+    """
+    taps = w[first[0] :: stride[0], first[1] :: stride[1]]
+    r, s, c, k = taps.shape
+    packed = aligned((-(-c // PANEL), r, s, k, PANEL))
+    _pack_turned(np.ascontiguousarray(taps), packed, worker_count(), new_counter())
+    return packed
+
+
+@compiled(parallel=True)
+def _pack(w, packed, workers, counter):  # type: ignore[no-untyped-def]
+    size_r, size_s, c, k = w.shape
+    for _ in prange(workers):
+        panel = take(counter)
+        while panel < len(packed):
+            k0 = panel * PANEL
+            used = min(PANEL, k - k0)
+            for r in range(size_r):
+                for s in range(size_s):
+                    for i in range(c):
+                        packed[panel, r, s, i, :used] = w[r, s, i, k0 : k0 + used]
+                        packed[panel, r, s, i, used:] = 0
+            panel = take(counter)
+
+
+@compiled(parallel=True)
+def _pack_turned(w, packed, workers, counter):  # type: ignore[no-untyped-def]
+    size_r, size_s, c, k = w.shape
+    for _ in prange(workers):
+        panel = take(counter)
+        while panel < len(packed):
+            c0 = panel * PANEL
+            used = min(PANEL, c - c0)
+            for r in range(size_r):
+                for s in range(size_s):
+                    into = packed[panel, size_r - 1 - r, size_s - 1 - s]
+                    for i in range(k):
+                        for j in range(used):
+                            into[i, j] = w[r, s, c0 + j, i]
+                        into[i, used:] = 0
+            panel = take(counter)
 
 
 def pack_bias(b: Array | None, k: int) -> Array:
@@ -268,9 +314,47 @@ def convolve(
 def conv2d(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, out: Array | None = None
 ) -> Array:
+    """See `array.conv2d`."""
     p, q = output_sizes(x.shape, w.shape[:2], stride, padding)
     k = w.shape[3]
-    y = array._empty(out, (len(x), p, q, k), x)
-    grid = conv_grid(x.shape, w.shape, stride, padding, (p, q), (0, p * q * k, q * k, k))
+    y = empty(out, (len(x), p, q, k))
+    grid = conv_grid(x.shape, w.shape[:2], stride, padding, (p, q), (0, p * q * k, q * k, k))
     convolve(grid, np.ascontiguousarray(x), pack_weights(w), pack_bias(b, k), k, y)
     return y
+
+
+def conv2d_gx(
+    gy: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    out: Array | None = None,
+) -> Array:
+    """See `array.conv2d_gx`. One convolution for each place that a pixel can have in a stride.
+
+    Pixel h = i * stride + a has met the taps r = first, first + stride, ... for which h + top - r
+    is a multiple of the stride, at the outputs i + (a + top - r) / stride.
+    """
+    gx = empty(out, x_shape)
+    _, h, w_, c = x_shape
+    if min(w.shape[:2]) < max(stride):  # some pixels have met no tap at all
+        gx[...] = 0
+    gy, bias = np.ascontiguousarray(gy), pack_bias(None, c)
+    for a in range(min(stride[0], h)):
+        for b in range(min(stride[1], w_)):
+            sides = zip((a, b), padding, stride, strict=True)
+            first = [(place + border[0]) % step for place, border, step in sides]
+            taps = pack_turned(w, (first[0], first[1]), stride)
+            if taps.size == 0:
+                continue
+            top, left = (
+                taps.shape[1 + axis] - 1 - (place + padding[axis][0]) // stride[axis]
+                for axis, place in enumerate((a, b))
+            )
+            outputs = -(-(h - a) // stride[0]), -(-(w_ - b) // stride[1])
+            places = (a * w_ + b) * c, h * w_ * c, stride[0] * w_ * c, stride[1] * c
+            size = (taps.shape[1], taps.shape[2])
+            grid = conv_grid(gy.shape, size, (1, 1), ((top, 0), (left, 0)), outputs, places)
+            convolve(grid, gy, taps, bias, c, gx)
+    return gx
