@@ -2,23 +2,20 @@
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from _engines import Call
 from threadpoolctl import threadpool_info
 
 from resnet_np.command import Parser
 from resnet_np.device import DEVICES, require_gpu
 from resnet_np.errors import UserError
-
-Call = Callable[[], Any]
 
 # After its last job a thread pool spins for a while, in case another one comes at once. The next
 # engine waits until the last one's threads sleep, so that neither pays for the other: on 2 cores
@@ -31,13 +28,17 @@ SHORTEST_MEASUREMENT = 0.01
 # --- arguments -----------------------------------------------------------------------------------
 
 
-def benchmark_parser(description: str, batches: list[int]) -> Parser:
+def benchmark_parser(description: str, batches: list[int], repetitions: int = 5) -> Parser:
     """The arguments that all benchmarks take."""
     parser = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--batch", type=int, nargs="+", default=batches, help="images at a time")
-    parser.add_argument("--against", choices=["torch"], help="measure this one, too, in turns")
-    parser.add_argument("--repetitions", type=int, default=5, help="of which the median counts")
+    parser.add_argument(
+        "--against", default="", metavar="NAME,...", help="measure these engines, too, in turns"
+    )
+    parser.add_argument(
+        "--repetitions", type=int, default=repetitions, help="rounds, of which the median counts"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures there")
     parser.add_argument("--note", default="", help="a remark for the JSON file")
     return parser
@@ -50,16 +51,7 @@ def parse(parser: Parser) -> argparse.Namespace:
         raise UserError("--batch and --repetitions must be 1 or more")
     if args.device == "gpu":
         require_gpu()
-    if args.against == "torch" and not importlib.util.find_spec("torch"):
-        raise UserError(
-            "--against torch: PyTorch is not installed; `bash tests/compare/install.sh` installs it"
-        )
     return args
-
-
-def engine_names(args: argparse.Namespace) -> list[str]:
-    """Ours, and the one to measure against."""
-    return ["resnet_np"] + ([args.against] if args.against else [])
 
 
 # --- timing --------------------------------------------------------------------------------------
@@ -74,7 +66,7 @@ def interleaved_times(
     device is done. Machines drift: only times from the same rounds can be compared. Each turn
     begins with a run that is not counted, which wakes the thread pool and fills the caches.
     """
-    counts = {key: _runs_needed(*call) for key, call in calls.items()}
+    counts = {key: runs_needed(*call, SHORTEST_MEASUREMENT) for key, call in calls.items()}
     times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     working = ""
     for _ in range(repetitions):
@@ -82,17 +74,19 @@ def interleaved_times(
             if key[0] != working:
                 time.sleep(REST_SECONDS)
                 working = key[0]
-            _seconds(call, wait, 1)
-            times[key].append(_seconds(call, wait, counts[key]) / counts[key])
+            run_seconds(call, wait, 1)
+            times[key].append(run_seconds(call, wait, counts[key]) / counts[key])
     return times
 
 
-def _runs_needed(call: Call, wait: Call) -> int:
-    _seconds(call, wait, 1)
-    return 1 + int(SHORTEST_MEASUREMENT / _seconds(call, wait, 1))
+def runs_needed(call: Call, wait: Call, shortest: float) -> int:
+    """How many runs take `shortest` seconds."""
+    run_seconds(call, wait, 1)
+    return 1 + int(shortest / run_seconds(call, wait, 1))
 
 
-def _seconds(call: Call, wait: Call, count: int) -> float:
+def run_seconds(call: Call, wait: Call, count: int) -> float:
+    """Seconds of `count` runs."""
     start = time.perf_counter()
     for _ in range(count):
         call()
@@ -103,19 +97,24 @@ def _seconds(call: Call, wait: Call, count: int) -> float:
 # --- the machine, and the file -------------------------------------------------------------------
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def blas_threads() -> int:
-    """Threads of NumPy's matrix product: what every engine gets."""
+    """Threads of NumPy's matrix product: what every engine gets that shares our process."""
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     return max((pool["num_threads"] for pool in pools), default=1)
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine(device: str, threads: int) -> dict[str, Any]:
     """What has to be known about a machine to read its figures."""
     facts = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": blas_threads(),
+        "cores": cores(),
+        "threads": threads,
         "load_average_before": os.getloadavg()[0],
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -142,7 +141,8 @@ def _cpu_name() -> str:
 
 
 def _versions() -> dict[str, str]:
-    wanted = ("resnet_np", "numpy", "torch", "torchvision", "cupy-cuda12x", "cupy-cuda13x")
+    wanted = ("resnet_np", "numpy", "numba", "llvmlite", "torch", "torchvision", "onnxruntime")
+    wanted += ("openvino", "cupy-cuda12x", "cupy-cuda13x")
     installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {name: installed[name] for name in wanted if name in installed}
 

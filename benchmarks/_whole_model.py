@@ -1,134 +1,144 @@
-"""Measure whole models: each engine in a process of its own, and all of them in turns.
+"""Measure whole models: each engine in a process of its own, and all of them in turns."""
 
-A process of its own gives each engine its own peak of memory and its own thread pool.
-"""
-
-import multiprocessing
 import sys
-import time
-from multiprocessing.connection import Connection
+import tempfile
+from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
-from _common import (
-    REST_SECONDS,
-    benchmark_parser,
-    engine_names,
-    machine,
-    parse,
-    save_json,
-)
-from _engines import ENGINES
+from _common import benchmark_parser, cores, machine, parse, save_json
+from _comparing import ALLOWED_DIFFERENCE, differences, fastest, ratio, spread
+from _engines import Material, engine_names
+from _material import make_material, real_data
+from _workers import Job, Measured, Task, take_turns
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from resnet_np.errors import UserError
+from resnet_np.models import STAGES
 
-Task = Literal["inference", "training"]
-
-
-class Worker:
-    """An engine in its own process that has prepared a task and runs it when told."""
-
-    def __init__(self, name: str, device: str, task: Task, batch: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        arguments = (other, name, device, task, batch)
-        self.process = context.Process(target=serve, args=arguments, daemon=True)
-        self.process.start()
-        other.close()  # so that a worker that dies ends our waiting for it
-        self._receive()
-
-    def run(self) -> float:
-        """Seconds of one run."""
-        time.sleep(REST_SECONDS)
-        self.connection.send("run")
-        return self._receive()
-
-    def finish(self) -> int:
-        """End the process; the most bytes that it had in use."""
-        self.connection.send("finish")
-        peak = self._receive()
-        self.process.join()
-        return peak
-
-    def _receive(self) -> Any:
-        try:
-            answer = self.connection.recv()
-        except EOFError:
-            raise UserError("a measured process died; was there enough memory?") from None
-        if isinstance(answer, UserError):
-            raise answer
-        return answer
-
-
-def serve(connection: Connection, name: str, device: str, task: Task, batch: int) -> None:
-    """The worker's side: prepare, run once uncounted, then answer until told to finish."""
-    try:
-        engine = ENGINES[name](device)
-        call = engine.inference(batch) if task == "inference" else engine.training(batch)
-    except UserError as error:
-        connection.send(error)
-        return
-    call()
-    engine.wait()
-    connection.send("ready")
-    while connection.recv() == "run":
-        start = time.perf_counter()
-        call()
-        engine.wait()
-        connection.send(time.perf_counter() - start)
-    connection.send(engine.peak_bytes())
+NEEDS_GRAPH = {"onnxruntime", "openvino"}
+ROUNDS = 7
 
 
 def measure(
-    names: list[str], device: str, task: Task, batch: int, repetitions: int, bar: Progress
+    names: list[str],
+    task: Task,
+    batch: int,
+    material: Material,
+    threads: int,
+    bar: Progress,
+    rounds: int = ROUNDS,
+    device: str = "cpu",
+    unfreeze: str = "stem",
 ) -> dict[str, Any]:
-    """Images per second and peak memory of each engine."""
-    step = bar.add_task(f"{task}, batch {batch}", total=repetitions)
-    workers = {name: Worker(name, device, task, batch) for name in names}
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(repetitions):
-        for name, worker in workers.items():
-            times[name].append(worker.run())
-        bar.advance(step)
-    row: dict[str, Any] = {"task": task, "batch": batch}
-    for name, worker in workers.items():
-        seconds = median(times[name])
-        row[name] = {
-            "seconds": seconds,
-            "images_per_second": batch / seconds,
-            "peak_mib": worker.finish() / 2**20,
-            "ratio": seconds / median(times[names[0]]),
+    """Time, peak memory and output of each engine, beside ours, which is the first."""
+    step = bar.add_task(f"{task}, batch {batch}", total=rounds)
+    jobs = {
+        name: Job(name, task, batch, material, threads, device, unfreeze)
+        for name in names
+    }  # fmt: skip
+    measured = take_turns(jobs, rounds, lambda: bar.advance(step))
+    return {"task": task, "batch": batch, "unfreeze": unfreeze} | row_of(measured, batch)
+
+
+def row_of(measured: dict[str, Measured], batch: int) -> dict[str, Any]:
+    """What follows from the measurements, for the table and the JSON file."""
+    names = list(measured)
+    times = {name: one.times for name, one in measured.items()}
+    ours = times[names[0]]
+    row: dict[str, Any] = {"engines": {}}
+    for name, one in measured.items():
+        row["engines"][name] = {
+            "setting": one.setting,
+            "seconds": median(one.times),
+            "images_per_second": batch / median(one.times),
+            "peak_mib": one.peak_bytes / 2**20,
+            "ratio": ratio(one.times, ours),
+            "spread": spread(one.times, ours),
+            "times": one.times,
         }
+    row["differences"] = differences({name: one.output for name, one in measured.items()})
+    row["largest_difference"] = max(row["differences"].values(), default=0.0)
+    row["fastest_other"] = fastest({n: times[n] for n in names[1:]}) if names[1:] else None
     return row
 
 
-def table(rows: list[dict[str, Any]], names: list[str]) -> Table:
+def table(rows: list[dict[str, Any]]) -> Table:
     result = Table(title="ResNet-50, 224 x 224 pixels, float32", title_justify="left")
     for heading in ("task", "batch", "engine"):
         result.add_column(heading)
-    for heading in ("images/s", "ms", "peak MiB", f"time / {names[0]}"):
+    ours = next(iter(rows[0]["engines"]))
+    for heading in ("images/s", "ms", "peak MiB", f"time / {ours}", "in the rounds"):
         result.add_column(heading, justify="right")
     for row in rows:
-        for name in names:
-            own = row[name]
+        for name, own in row["engines"].items():
             cells = [f"{own['images_per_second']:.2f}", f"{1e3 * own['seconds']:.0f}"]
             cells += [f"{own['peak_mib']:.0f}", f"{own['ratio']:.2f}"]
+            cells += ["{:.2f} to {:.2f}".format(*own["spread"])]
             result.add_row(row["task"], str(row["batch"]), name, *cells)
         result.add_section()
     return result
 
 
+def verdict(row: dict[str, Any]) -> str:
+    """The fastest other engine, and whether all computed the same."""
+    name = row["fastest_other"]
+    own = row["engines"][name]
+    low, high = own["spread"]
+    return (
+        f"{row['task']}, batch {row['batch']}: {own['ratio']:.2f} times as fast as the fastest "
+        f"other, {name} ({low:.2f} to {high:.2f}); outputs differ by "
+        f"{row['largest_difference']:.1e} at most"
+    )
+
+
+def check_outputs(rows: list[dict[str, Any]]) -> None:
+    """Raise UserError if two engines did not compute the same."""
+    for row in rows:
+        for pair, difference in row["differences"].items():
+            if difference > ALLOWED_DIFFERENCE:
+                raise UserError(
+                    f"{row['task']}, batch {row['batch']}: the outputs of {pair} differ by "
+                    f"{difference:.1e} of the largest; {ALLOWED_DIFFERENCE:.0e} are allowed"
+                )
+
+
 def benchmark(task: Task, description: str, batches: list[int]) -> None:
     """The command line of both benchmarks."""
-    args = parse(benchmark_parser(description, batches))
-    names, facts = engine_names(args), machine(args.device)
-    with Progress(console=Console(stderr=True)) as bar:
+    parser = benchmark_parser(description, batches, ROUNDS)
+    parser.add_argument("--threads", type=int, default=cores(), help="of every engine")
+    if task == "training":
+        stages = [stage for stage in STAGES if stage != "pool"]
+        parser.add_argument("--unfreeze", choices=stages, default="stem", help="first one trained")
+    args = parse(parser)
+    if not 1 <= args.threads <= cores():
+        raise UserError(f"--threads must be from 1 to {cores()}, the cores that there are")
+    names = engine_names(args.against, task, args.device)
+    facts = machine(args.device, args.threads) | {"real_weights": real_data() is not None}
+    with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as bar:
+        graph = not NEEDS_GRAPH.isdisjoint(names)
+        material = make_material(Path(folder), max(args.batch), graph)
+        unfreeze = getattr(args, "unfreeze", "stem")
         rows = [
-            measure(names, args.device, task, batch, args.repetitions, bar) for batch in args.batch
-        ]
-    print(f"{facts['cpu']}, {facts['threads']} thread(s)", file=sys.stderr)
-    Console(width=100).print(table(rows, names))
+            measure(
+                names, task, batch, material, args.threads, bar,
+                args.repetitions, args.device, unfreeze,
+            )
+            for batch in args.batch
+        ]  # fmt: skip
+    print_rows(rows, facts)
     save_json(args, facts, rows)
+    check_outputs(rows)
+
+
+def print_rows(rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """The table, each engine's setting, and the verdict of each row."""
+    print(f"{facts['cpu']}, {facts['threads']} thread(s)", file=sys.stderr)
+    Console(width=100).print(table(rows))
+    for name, own in rows[0]["engines"].items():
+        print(f"{name}: {own['setting']}")
+    for row in rows:
+        if row["fastest_other"]:
+            print(verdict(row))

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from _common import (
     benchmark_parser,
-    engine_names,
+    blas_threads,
     interleaved_times,
     machine,
     parse,
     save_json,
 )
-from _engines import ENGINES, PASSES, PIXELS, Convolution, ResNetNp
+from _engines import ENGINES, PASSES, PIXELS, Convolution, ResNetNp, engine_names
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
@@ -59,10 +59,10 @@ def measure(
     conv: Convolution, batch: int, device: str, names: list[str], repetitions: int
 ) -> list[dict[str, Any]]:
     """One row for each pass: milliseconds, GFLOP/s and share of each engine."""
-    ours, size = ResNetNp(device), GEMM_SIZE[device]
+    ours, size = ResNetNp(device, blas_threads()), GEMM_SIZE[device]
     calls = {("resnet_np", "gemm"): (ours.gemm(size), ours.wait)}
     for name in names:
-        engine = ENGINES[name](device)
+        engine = ENGINES[name](device, blas_threads())
         for which, call in engine.convolution(conv, batch).items():
             calls[name, which] = call, engine.wait
     times = interleaved_times(calls, repetitions)
@@ -124,7 +124,8 @@ def table(rows: list[dict[str, Any]], names: list[str], title: str) -> Table:
 
 def main() -> None:
     args = parse(benchmark_parser(__doc__.splitlines()[0], batches=[1, 8]))
-    names, facts = engine_names(args), machine(args.device)
+    names = engine_names(args.against, "convolution", args.device)
+    facts = machine(args.device, blas_threads())
     jobs = [(n, *pair) for n in args.batch for pair in distinct_convolutions().items()]
     rows = []
     for batch, conv, count in track(jobs, description="measuring", console=Console(stderr=True)):

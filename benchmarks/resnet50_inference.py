@@ -1,6 +1,7 @@
 """Time the prediction of ResNet-50 at 224 pixels: images per second, and peak memory.
 
-python benchmarks/resnet50_inference.py [--device gpu] [--against torch] [--json FILE]
+python benchmarks/resnet50_inference.py [--device gpu] [--json FILE]
+    [--against torch,torch-nchw,torch-compile,onnxruntime,openvino]
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Time a training step of ResNet-50 at 224 pixels: images per second, and peak memory.
 
-python benchmarks/resnet50_training.py [--device gpu] [--against torch] [--json FILE]
+python benchmarks/resnet50_training.py [--device gpu] [--json FILE]
+    [--against torch,torch-nchw] [--unfreeze layer4]
 """
 
 import sys

@@ -23,7 +23,7 @@ def test_the_convolutions_are_those_of_resnet50() -> None:
 
 def test_passes_have_the_right_shapes_and_rates() -> None:
     conv = Convolution((8, 8, 4), (3, 3, 4, 6), (2, 2), ((1, 1), (1, 1)))
-    calls = ResNetNp("cpu").convolution(conv, batch=2)
+    calls = ResNetNp("cpu", 1).convolution(conv, batch=2)
     shapes = [calls[which]().shape for which in PASSES]
     assert shapes == [(2, 4, 4, 6), (2, 8, 8, 4), (3, 3, 4, 6)]
     assert conv.gflop(batch=2) == pytest.approx(2e-9 * 2 * 4 * 4 * 6 * 3 * 3 * 4)
