@@ -1,0 +1,475 @@
+"""The gradient of a convolution by its weights, and of a bias: sums over all output pixels.
+
+    gw[r,s,c,k] = sum over n, p, q of x[n, p*stride + r - top, q*stride + s - left, c] * gy[n,p,q,k]
+
+This is a matrix product, too, but one whose inner sums are very long (50,176 pixels for a batch of
+16 at 56x56) and whose result may be as small as 64 x 64. So it has a micro-kernel of its own: a
+tile of gw, ROWS input channels x PANEL output channels, stays in registers while a block of some
+250 pixels passes by, and is then added to what earlier blocks gave. (Many short sums, added up, are
+also more exact than a long one.)
+
+For each block, a worker copies what it needs in the order in which tiles read it:
+
+    gy as [panels of K][pixels][PANEL]
+    x, with its border of zeros, as [groups of C][pixels of the window][ROWS]
+
+Copying costs one step for dozens of multiplications. It is repaid because channels at a pitch of
+1024 or 2048 bytes would fall into the same few lines of the first-level cache and push each other
+out. The taps of a kernel need no copies of x: pixel i meets tap (r, s) at window pixel
+`at[i] + r * width + s`.
+
+A task is a range of pixels, a range of input channels and one of output channels. Where gw is
+small, several ranges of pixels give partial sums of the whole of it; these are added up at the end.
+Tasks depend on the shapes only, so the result does not depend on the number of threads.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange, types
+from numba.extending import intrinsic
+
+from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, array
+from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.conv import aligned
+from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS
+from resnet_np.kernels.cpu.target import TILE
+from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
+from resnet_np.kernels.cpu.vectors import Emitter
+
+BLOCK_PIXELS = 256
+# Numbers of x, and of gy, that a task copies for a block: both stay in the second-level cache.
+COPIED_NUMBERS = 64 * 1024
+PARTIAL_NUMBERS = 4 * 2**20  # of all partial sums together: 16 MiB
+# Enough for the threads of a large machine, where the shape allows.
+TASKS = 32
+ADDED = 1024  # numbers of partial sums that are added at a time
+UNROLL = 4  # pixels in one turn of the micro-kernel's loop
+
+
+# --- the micro-kernel ----------------------------------------------------------------------------
+
+
+def slow_add_tile(
+    gw: Array, w0: int, pitch: int, fresh: bool,
+    x: Array, x0: int, x_at: Array, g: Array, g0: int, pixels: int,
+) -> None:  # fmt: skip
+    """gw[row, k] += sum over i of x[x_at[i] + row] * g[i, k]: ROWS x PANEL sums. Flat arrays.
+
+    gw, w0, pitch : sum (row, k) is at gw[w0 + row * pitch + k]; with `fresh`, it starts from zero
+    x, x0, x_at : pixel i's channels are at x[x0 + x_at[i]] and after
+    g, g0 : [pixels, PANEL] from g[g0] on
+    """
+    rows = x[x0 + x_at[:pixels, None] + np.arange(ROWS)]  # [pixels, ROWS]
+    total = rows.T @ g[g0 : g0 + pixels * PANEL].reshape(pixels, PANEL)
+    for row in range(ROWS):
+        place = slice(w0 + row * pitch, w0 + row * pitch + PANEL)
+        gw[place] = total[row] if fresh else gw[place] + total[row]
+
+
+def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
+    panel = vectors * lanes
+
+    @intrinsic
+    def add_tile(typing, gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels):  # type: ignore[no-untyped-def]
+        """`slow_add_tile`, emitted: the same arguments, the same result."""
+        integer = types.intp
+        signature = types.void(
+            gw, integer, integer, types.boolean, x, integer, x_at, g, integer, integer
+        )
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            e = Emitter(context, builder, lanes)
+            gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels = arguments
+            kinds = signature.args
+            gw, x = e.at(e.data(kinds[0], gw), w0), e.at(e.data(kinds[4], x), x0)
+            x_at, g = e.data(kinds[6], x_at), e.at(e.data(kinds[7], g), g0)
+
+            tile = [(row, v) for row in range(rows) for v in range(vectors)]
+            sums = {place: e.variable() for place in tile}
+            for place in tile:
+                e.set(sums[place], e.constant(0.0))
+
+            def step(i: Any) -> None:
+                """One pixel: 2 vectors of gy, 6 numbers of x, 12 multiplications."""
+                line, pixel = e.at(g, builder.mul(i, e.int(panel))), e.at(x, e.number(x_at, i))
+                gradients = [e.load(line, e.int(v * lanes)) for v in range(vectors)]
+                for row in range(rows):
+                    number = e.spread(e.number(pixel, e.int(row)))
+                    for v in range(vectors):
+                        total = e.multiply_add(number, gradients[v], e.get(sums[row, v]))
+                        e.set(sums[row, v], total)
+
+            most = builder.and_(pixels, e.int(-UNROLL))
+            with e.loop(e.int(0), most, UNROLL) as i:
+                for n in range(UNROLL):
+                    step(builder.add(i, e.int(n)))
+            with e.loop(most, pixels) as i:
+                step(i)
+
+            places = [e.at(gw, builder.mul(pitch, e.int(row))) for row in range(rows)]
+            with builder.if_then(builder.not_(fresh)):
+                for row, v in tile:
+                    earlier = e.load(places[row], e.int(v * lanes))
+                    e.set(sums[row, v], builder.fadd(earlier, e.get(sums[row, v])))
+            for row, v in tile:
+                e.store(e.get(sums[row, v]), places[row], e.int(v * lanes))
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return add_tile
+
+
+def slow_move(target: Array, t: int, source: Array, s: int) -> None:
+    """LANES numbers from source[s] on to target[t] and after."""
+    target[t : t + LANES] = source[s : s + LANES]
+
+
+@intrinsic
+def _move(typing: Any, target: Any, t: Any, source: Any, s: Any) -> Any:
+    """`slow_move` as one load and one store."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        e = Emitter(context, builder, LANES)
+        target, t, source, s = arguments
+        vector = e.load(e.data(signature.args[2], source), s)
+        e.store(vector, e.data(signature.args[0], target), t)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp), emit
+
+
+add_tile = slow_add_tile if numba.config.DISABLE_JIT else _make_add_tile(ROWS, TILE.vectors, LANES)
+move = slow_move if numba.config.DISABLE_JIT else _move
+
+
+# --- how the work is cut -------------------------------------------------------------------------
+
+
+class Cut(NamedTuple):
+    """A convolution's geometry, and how its sums are cut into blocks and tasks.
+
+    Output pixel (p, q) of a block begins at pixel (p * stride_r, q * stride_s) of its window; the
+    window's row i is row i * step_r of x.
+    """
+
+    images: int
+    rows: int
+    columns: int
+    height: int
+    width: int
+    channels: int
+    k: int
+    stride_r: int
+    stride_s: int
+    step_r: int
+    step_s: int
+    top: int
+    left: int
+    taps_r: int
+    taps_s: int
+    run: int  # rows of gw for each tap
+    wide: int  # numbers of a window's pixel that lie side by side
+    window_columns: int
+    across: int  # blocks: ranges of images, and of rows
+    down: int
+    pixel_ranges: int  # tasks
+    c_ranges: int
+    k_ranges: int
+    x_pitch: int  # from one group of channels, one panel, to the next
+    g_pitch: int
+
+    @property
+    def block_pixels(self) -> int:
+        """Output pixels of the largest block."""
+        return _up(self.images, self.across) * _up(self.rows, self.down) * self.columns
+
+    @property
+    def window_pixels(self) -> int:
+        """Pixels of its window."""
+        rows = (_up(self.rows, self.down) - 1) * self.stride_r + self.taps_r
+        return _up(self.images, self.across) * rows * self.window_columns
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels of a task, as they are copied."""
+        return _up(_up(self.run, ROWS), self.c_ranges) if self.wide == ROWS else 1
+
+    @property
+    def panels(self) -> int:
+        return _up(_up(self.k, PANEL), self.k_ranges)
+
+
+class Room(NamedTuple):
+    """Where a worker puts its copies; one row for each worker."""
+
+    x: Array
+    gy: Array
+    x_at: Array
+    edge: Array
+
+
+def _up(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+def cut(
+    x_shape: tuple[int, ...],
+    gy_shape: tuple[int, ...],
+    size: Pair,
+    stride: Pair,
+    padding: Padding,
+) -> Cut:
+    n, h, w, c = x_shape
+    _, p, q, k = gy_shape
+    r, s = size
+    (top, bottom), (left, _) = padding
+    if (r, top, bottom) == (1, 0, 0) and h == p * stride[0]:  # images on top of each other
+        n, h, p = 1, n * h, n * p
+    # A single tap never meets the pixels between: they are not copied.
+    step_r, step_s = stride[0] if r == 1 else 1, stride[1] if s == 1 else 1
+    stride_r, stride_s = stride[0] // step_r, stride[1] // step_s
+    down = _up(p, max(1, round(BLOCK_PIXELS / q)))
+    across = _up(n, max(1, BLOCK_PIXELS // (p * q))) if down == 1 else n
+    # With few channels, the S*C numbers that a row of the kernel meets, neighbours in x, count as
+    # the channels of one tap.
+    taps_s, run, wide = (s, c, ROWS) if c >= ROWS else (1, s * c, c)
+    blocks = Cut(
+        n, p, q, h, w, c, k, stride_r, stride_s, step_r, step_s, top, left, r, taps_s, run, wide,
+        (q - 1) * stride_s + s, across, down, 1, 1, 1, 0, 0,
+    )  # fmt: skip
+    return _with_ranges(blocks)
+
+
+def _with_ranges(cut: Cut) -> Cut:
+    """With as many ranges of channels as keep a task's copies small, then enough for many tasks."""
+    panels, pixels = cut.panels, cut.block_pixels
+    # Pitches that are no powers of two, with room for the numbers that a move writes too many.
+    x_pitch = _up(cut.window_pixels * cut.wide, 16) * 16 + 16
+    g_pitch = (pixels + 1) * PANEL
+    c_ranges = min(cut.groups, _up(cut.groups * x_pitch, COPIED_NUMBERS))
+    k_ranges = min(panels, _up(panels * g_pitch, COPIED_NUMBERS))
+    most = PARTIAL_NUMBERS // (cut.taps_r * cut.taps_s * cut.run * cut.k)
+    pixel_ranges = max(1, min(cut.across * cut.down, most, _up(TASKS, c_ranges * k_ranges)))
+    while pixel_ranges * c_ranges * k_ranges < TASKS and panels >= 8 * k_ranges:
+        k_ranges *= 2
+    return cut._replace(
+        pixel_ranges=pixel_ranges, c_ranges=c_ranges, k_ranges=k_ranges,
+        x_pitch=x_pitch, g_pitch=g_pitch,
+    )  # fmt: skip
+
+
+def rooms(cut: Cut) -> Room:
+    workers = worker_count()
+    return Room(
+        aligned((workers, cut.groups * cut.x_pitch + ROWS * PANEL)),
+        aligned((workers, cut.panels * cut.g_pitch)),
+        np.empty((workers, cut.block_pixels), np.int64),
+        aligned((workers, ROWS * PANEL)),
+    )
+
+
+# --- the sums ------------------------------------------------------------------------------------
+
+
+@compiled
+def _clear(numbers):  # type: ignore[no-untyped-def]
+    numbers[:] = 0
+
+
+@compiled
+def _deal(source, s, groups, wide, target, t, pitch):  # type: ignore[no-untyped-def]
+    """Groups of `wide` numbers, neighbours from source[s] on, to target[t], target[t + pitch], ...
+
+    Whole vectors are moved, so that up to LANES - 1 numbers after a group are written over.
+    """
+    if s + groups * wide + LANES <= len(source):
+        for group in range(groups):
+            for v in range(0, wide, LANES):
+                move(target, t + group * pitch + v, source, s + group * wide + v)
+        return
+    for group in range(groups):
+        for v in range(wide):
+            place = s + group * wide + v
+            target[t + group * pitch + v] = source[place] if place < len(source) else 0
+
+
+@compiled
+def _copy_gradients(cut, gy, n0, n1, p0, p1, panel0, panels, room):  # type: ignore[no-untyped-def]
+    """The block's gy as [panels, pixels, PANEL]; the number of pixels.
+
+    Where K is no multiple of PANEL, the last panel holds more than its channels: whatever comes
+    after them. Nobody keeps those sums.
+    """
+    t = 0
+    for n in range(n0, n1):
+        for i in range((n * cut.rows + p0) * cut.columns, (n * cut.rows + p1) * cut.columns):
+            _deal(gy, i * cut.k + panel0 * PANEL, panels, PANEL, room.gy, t, cut.g_pitch)
+            t += PANEL
+    return t // PANEL
+
+
+@compiled
+def _copy_window(cut, x, n0, n1, p0, p1, group0, groups, room):  # type: ignore[no-untyped-def]
+    """The block's part of x as [groups, pixels of the window, wide], zeros for the border.
+
+    As above, the last group holds more than its channels. x_at[i] becomes the place of output
+    pixel i's first tap.
+    """
+    if cut.wide < ROWS:
+        groups = 1
+    height, width = (p1 - p0 - 1) * cut.stride_r + cut.taps_r, cut.window_columns
+    t, count = 0, 0
+    for n in range(n0, n1):
+        for p in range(p1 - p0):
+            for q in range(cut.columns):
+                room.x_at[count] = t + (p * cut.stride_r * width + q * cut.stride_s) * cut.wide
+                count += 1
+        for row in range(height):
+            h = (p0 * cut.stride_r + row) * cut.step_r - cut.top
+            for column in range(width):
+                w = column * cut.step_s - cut.left
+                if 0 <= h < cut.height and 0 <= w < cut.width:
+                    pixel = (n * cut.height + h) * cut.width + w
+                    s = pixel * cut.channels + group0 * ROWS
+                    _deal(x, s, groups, cut.wide, room.x, t, cut.x_pitch)
+                else:
+                    for group in range(groups):
+                        _clear(room.x[t + group * cut.x_pitch :][: cut.wide])
+                t += cut.wide
+
+
+@compiled
+def _add_edge(gw, w0, pitch, fresh, edge, rows, columns):  # type: ignore[no-untyped-def]
+    """The part of a tile [ROWS, PANEL] that lies inside of gw."""
+    for row in range(rows):
+        for column in range(columns):
+            place = w0 + row * pitch + column
+            total = edge[row * PANEL + column]
+            gw[place] = total if fresh else gw[place] + total
+
+
+@compiled
+def _add_tiles(cut, gw, w0, c0, k0, fresh, room, groups, panel, pixels):  # type: ignore[no-untyped-def]
+    """One panel of output channels: all taps, `groups` groups of input channels."""
+    pitch = cut.x_pitch if cut.wide == ROWS else ROWS
+    columns = min(PANEL, cut.k - k0)
+    for group in range(groups):
+        c = c0 + group * ROWS
+        rows = min(ROWS, cut.run - c)
+        for tap in range(cut.taps_r * cut.taps_s):
+            r, s = tap // cut.taps_s, tap % cut.taps_s
+            x0 = group * pitch + (r * cut.window_columns + s) * cut.wide
+            place = w0 + (tap * cut.run + c) * cut.k + k0
+            whole = rows == ROWS and columns == PANEL
+            add_tile(
+                gw if whole else room.edge, place if whole else 0, cut.k if whole else PANEL,
+                fresh or not whole, room.x, x0, room.x_at, room.gy, panel * cut.g_pitch, pixels,
+            )  # fmt: skip
+            if not whole:
+                _add_edge(gw, place, cut.k, fresh, room.edge, rows, columns)
+
+
+@compiled
+def _sum_task(cut, x, gy, gw, task, room):  # type: ignore[no-untyped-def]
+    """One task: a part of gw, summed over a range of pixels."""
+    all_groups, all_panels, blocks = -(-cut.run // ROWS), -(-cut.k // PANEL), cut.across * cut.down
+    k_range, rest = task % cut.k_ranges, task // cut.k_ranges
+    c_range, pixel_range = rest % cut.c_ranges, rest // cut.c_ranges
+    panel0 = all_panels * k_range // cut.k_ranges
+    panels = all_panels * (k_range + 1) // cut.k_ranges - panel0
+    group0 = all_groups * c_range // cut.c_ranges
+    groups = all_groups * (c_range + 1) // cut.c_ranges - group0
+    w0 = pixel_range * cut.taps_r * cut.taps_s * cut.run * cut.k
+    start = blocks * pixel_range // cut.pixel_ranges
+    for block in range(start, blocks * (pixel_range + 1) // cut.pixel_ranges):
+        i, j = block // cut.down, block % cut.down
+        n0, n1 = cut.images * i // cut.across, cut.images * (i + 1) // cut.across
+        p0, p1 = cut.rows * j // cut.down, cut.rows * (j + 1) // cut.down
+        _copy_window(cut, x, n0, n1, p0, p1, group0, groups, room)
+        pixels = _copy_gradients(cut, gy, n0, n1, p0, p1, panel0, panels, room)
+        for panel in range(panels):
+            k0 = (panel0 + panel) * PANEL
+            _add_tiles(cut, gw, w0, group0 * ROWS, k0, block == start, room, groups, panel, pixels)
+
+
+@compiled(parallel=True)
+def _sum_products(cut, x, gy, gw, rooms, counter):  # type: ignore[no-untyped-def]
+    """gw [pixel_ranges, R*S*C, K]: the sums over each range of pixels."""
+    tasks = cut.pixel_ranges * cut.c_ranges * cut.k_ranges
+    for worker in prange(len(rooms.x)):
+        room = Room(rooms.x[worker], rooms.gy[worker], rooms.x_at[worker], rooms.edge[worker])
+        _clear(room.x)  # tiles read a little further than is copied
+        task = take(counter)
+        while task < tasks:
+            _sum_task(cut, x, gy, gw, task, room)
+            task = take(counter)
+
+
+@compiled(parallel=True)
+def _add_up(parts, total):  # type: ignore[no-untyped-def]
+    """total[i] = sum over j of parts[j, i], in the order of j."""
+    pieces = -(-len(total) // ADDED)
+    for piece in prange(pieces):
+        a, b = piece * ADDED, min(len(total), piece * ADDED + ADDED)
+        total[a:b] = parts[0, a:b]
+        for j in range(1, len(parts)):
+            for i in range(a, b):
+                total[i] += parts[j, i]
+
+
+def conv2d_gw(
+    gy: Array,
+    x: Array,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    out: Array | None = None,
+) -> Array:
+    gw = aligned(w_shape) if out is None else array._empty(out, w_shape, gy)
+    work = cut(x.shape, gy.shape, w_shape[:2], stride, padding)
+    flat = gw.reshape(-1)
+    parts = flat if work.pixel_ranges == 1 else aligned((work.pixel_ranges, len(flat)))
+    _sum_products(
+        work, np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1),
+        parts.reshape(-1), rooms(work), new_counter(),
+    )  # fmt: skip
+    if work.pixel_ranges > 1:
+        _add_up(parts, flat)
+    return gw
+
+
+def linear_gw(gy: Array, x: Array, out: Array | None = None) -> Array:
+    """That of a 1x1 convolution on images of one pixel."""
+    shape = (x.shape[1], gy.shape[1])
+    gw = aligned(shape) if out is None else array._empty(out, shape, gy)
+    conv2d_gw(
+        gy[:, None, None], x[:, None, None], (1, 1, *shape), (1, 1), NO_PADDING, gw[None, None]
+    )
+    return gw
+
+
+@compiled(parallel=True)
+def _sum_rows(rows, parts):  # type: ignore[no-untyped-def]
+    """rows [pixels, K]: parts[i] is the sum of an even share of them."""
+    count = len(rows)
+    for part in prange(len(parts)):
+        total = parts[part]
+        total[:] = 0
+        for row in range(count * part // len(parts), count * (part + 1) // len(parts)):
+            for k in range(len(total)):
+                total[k] += rows[row, k]
+
+
+def bias_gb(gy: Array, out: Array | None = None) -> Array:
+    """Sums of at most BLOCK_PIXELS pixels, added up as array does it."""
+    k = gy.shape[-1]
+    gb = aligned((k,)) if out is None else array._empty(out, (k,), gy)
+    rows = np.ascontiguousarray(gy).reshape(-1, k)
+    parts = aligned((max(1, -(-len(rows) // BLOCK_PIXELS)), k))
+    _sum_rows(rows, parts)
+    _add_up(parts, gb)
+    return gb
