@@ -1,0 +1,588 @@
+"""Batch normalisation and ReLU, at the speed at which memory delivers the numbers.
+
+There is little to compute here and much to read, so what counts is how often an array passes by:
+the forward pass reads x twice, once for the statistics and once to normalise, and the way back
+reads its arrays twice. Nothing else of that size is read, written or allocated.
+
+Arrays are taken as flat: with the channels last, the channel of number i is i % C. Rows of a few
+channels are too short for vectors of 8 numbers, so several of them are taken as one *row*, whose
+`width` is a multiple of C (and of 8 if C is small). All that belongs to a channel is then kept once
+for each column of such a row. Rows are shared out in *blocks*; their number depends on the shape
+and on nothing else, so that sums are added up in the same order however many threads there are.
+"""
+
+from collections.abc import Callable
+from math import lcm
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange, types
+from numba.extending import intrinsic
+
+from resnet_np.kernels import Array, array
+from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.conv import aligned
+from resnet_np.kernels.cpu.target import TILE
+from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
+from resnet_np.kernels.cpu.vectors import Emitter
+
+# Rows at least so wide: the start and the end of a loop over a row cost about 20 numbers.
+LEAST_WIDTH = 256
+# Numbers of a block: enough for its administration not to be felt, and at most so many blocks.
+BLOCK_NUMBERS, MOST_BLOCKS = 64 * 1024, 128
+# So many rows are added up in float32 before their sum is added to a float64.
+RUN = 64
+
+
+class Blocks(NamedTuple):
+    """How `count` numbers of `channels` channels are cut: see above."""
+
+    count: int
+    channels: int
+    width: int
+    numbers: int  # of a block, except perhaps the last
+    tasks: int  # how many blocks
+
+
+def _cut(x: Array) -> Blocks:
+    channels = x.shape[-1]
+    width = channels
+    if channels < LEAST_WIDTH:
+        whole = lcm(channels, TILE.lanes)
+        width = whole * -(-LEAST_WIDTH // whole)
+    rows = max(1, -(-max(BLOCK_NUMBERS, x.size // MOST_BLOCKS) // width))
+    return Blocks(x.size, channels, width, rows * width, -(-x.size // (rows * width)))
+
+
+@compiled
+def _block(blocks, task):  # type: ignore[no-untyped-def]
+    """Where a task's numbers begin, and where they end."""
+    start = task * blocks.numbers
+    return start, min(start + blocks.numbers, blocks.count)
+
+
+@compiled
+def _columns(values, blocks):  # type: ignore[no-untyped-def]
+    """[C] -> [width]: the channels' values, once for each column of a row."""
+    columns = np.empty(blocks.width, np.float32)
+    for start in range(0, blocks.width, blocks.channels):
+        columns[start : start + blocks.channels] = values
+    return columns
+
+
+# --- on the way in -------------------------------------------------------------------------------
+
+
+def _suits(like: Array, *others: Array | None, channels: tuple[Array, ...] = ()) -> bool:
+    """Whether all is float32, the others of the first one's shape and `channels` of shape [C].
+
+    All else, and what is empty, is left to `array`, which broadcasts it or complains.
+    """
+    arrays = [a for a in others if a is not None]
+    return (
+        like.size > 0
+        and all(a.dtype == np.float32 for a in (like, *arrays, *channels))
+        and all(a.shape == like.shape for a in arrays)
+        and all(a.shape == like.shape[-1:] for a in channels)
+    )
+
+
+def _result(out: Array | None, like: Array) -> Array:
+    return aligned(like.shape) if out is None else array._empty(out, like.shape, like)
+
+
+def _flat(x: Array) -> Array:
+    return np.ascontiguousarray(x).reshape(-1)
+
+
+def _workers(blocks: Blocks) -> int:
+    return min(worker_count(), blocks.tasks)
+
+
+# --- statistics ----------------------------------------------------------------------------------
+
+
+@compiled
+def _add_moments(x, shift, sums, squares):  # type: ignore[no-untyped-def]
+    """sums += d and squares += d * d over the rows of x, with d = x - shift."""
+    for start in range(0, len(x), len(shift)):
+        row = x[start : start + len(shift)]
+        for c in range(len(row)):
+            d = row[c] - shift[c]
+            sums[c] += d
+            squares[c] += d * d
+
+
+@compiled
+def _flush(sums, total):  # type: ignore[no-untyped-def]
+    """total += sums; sums = 0."""
+    for c in range(len(sums)):
+        total[c] += sums[c]
+        sums[c] = 0
+
+
+@compiled
+def _block_moments(x, mean, spread):  # type: ignore[no-untyped-def]
+    """Of a block, for each column: its mean, and the sum of squared distances from it.
+
+    The sum of x * x minus the square of the sum would lose all digits where the mean is far from 0.
+    So the numbers are first shifted by a rough mean, that of the block's first eighth: it is off by
+    no more than sqrt(7) standard deviations, whatever the numbers are, and three bits are lost at
+    the worst (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+    """
+    width = len(mean)
+    rows = -(-len(x) // width)
+    shift = np.zeros(width, np.float32)
+    sums, squares = np.zeros_like(shift), np.zeros_like(shift)
+    first = max(1, rows // 8)
+    _add_moments(x[: first * width], shift, sums, squares)
+    for c in range(width):
+        shift[c] = sums[c] / np.float32(first)
+    sums[:], squares[:] = 0, 0
+    mean[:], spread[:] = 0, 0
+    for start in range(0, len(x), RUN * width):
+        _add_moments(x[start : start + RUN * width], shift, sums, squares)
+        _flush(sums, mean)
+        _flush(squares, spread)
+    last = len(x) - (rows - 1) * width  # columns of the last row, which may be cut off
+    for c in range(width):
+        total, count = mean[c], max(1, rows if c < last else rows - 1)
+        mean[c] = shift[c] + total / count
+        spread[c] -= total * total / count
+
+
+@compiled
+def _merge(blocks, means, spreads, mean, spread):  # type: ignore[no-untyped-def]
+    """Mean and sum of squared distances of each channel, from those of the blocks' columns.
+
+    Two groups of m and n numbers whose means are delta apart (Chan, Golub & LeVeque 1983, 2.1):
+    the mean moves by delta * n / (m + n), and spread + spread' + delta^2 * m * n / (m + n).
+    """
+    mean[:], spread[:] = 0, 0
+    m, width = 0, blocks.width
+    for task in range(blocks.tasks):
+        first, last = _block(blocks, task)
+        for start in range(0, min(last - first, width), blocks.channels):
+            n = -(-(last - first - start) // width)
+            share = n / (m + n)
+            more_mean = means[task, start : start + blocks.channels]
+            more_spread = spreads[task, start : start + blocks.channels]
+            for c in range(blocks.channels):
+                delta = more_mean[c] - mean[c]
+                mean[c] += delta * share
+                spread[c] += more_spread[c] + delta * delta * (m * share)
+            m += n
+
+
+# --- forward -------------------------------------------------------------------------------------
+
+
+@compiled
+def _normalise(x, mean, scale, shift, r, has_r, relu, y):  # type: ignore[no-untyped-def]
+    """y = relu((x - mean) * scale + shift + r), row by row.
+
+    Not x * scale + (shift - mean * scale): that loses digits where the mean is far from 0.
+    """
+    for start in range(0, len(x), len(mean)):
+        row, y_row = x[start : start + len(mean)], y[start : start + len(mean)]
+        if has_r:
+            r_row = r[start : start + len(mean)]
+            for c in range(len(row)):
+                v = (row[c] - mean[c]) * scale[c] + shift[c] + r_row[c]
+                y_row[c] = np.float32(0) if relu and v < 0 else v
+        else:
+            for c in range(len(row)):
+                v = (row[c] - mean[c]) * scale[c] + shift[c]
+                y_row[c] = np.float32(0) if relu and v < 0 else v
+
+
+@compiled(parallel=True)
+def _normalise_all(  # type: ignore[no-untyped-def]
+    blocks, x, mean, scale, shift, r, has_r, relu, y, workers, counter
+):
+    """`_normalise`; mean, scale and shift are [C]."""
+    mean, scale = _columns(mean, blocks), _columns(scale, blocks)
+    shift = _columns(shift, blocks)
+    for _ in prange(workers):
+        # The last block first: it was read last, and may still lie in a cache.
+        task = blocks.tasks - 1 - take(counter)
+        while task >= 0:
+            start, stop = _block(blocks, task)
+            _normalise(x[start:stop], mean, scale, shift, r[start:stop], has_r, relu, y[start:stop])
+            task = blocks.tasks - 1 - take(counter)
+
+
+@compiled(parallel=True)
+def _moments(blocks, x, mean, var, workers, counter):  # type: ignore[no-untyped-def]
+    """Mean and biased variance of each channel, in float64."""
+    means, spreads = np.empty((blocks.tasks, blocks.width)), np.empty((blocks.tasks, blocks.width))
+    for _ in prange(workers):
+        task = take(counter)
+        while task < blocks.tasks:
+            start, stop = _block(blocks, task)
+            _block_moments(x[start:stop], means[task], spreads[task])
+            task = take(counter)
+    _merge(blocks, means, spreads, mean, var)
+    for c in range(len(var)):
+        var[c] /= blocks.count // blocks.channels
+
+
+def batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    residual: Array | None,
+    relu: bool,
+    out: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    if not _suits(x, residual, channels=(gamma, beta)):
+        return array.batch_norm(x, gamma, beta, eps, residual, relu, out)
+    y, x, blocks = _result(out, x), _flat(x), _cut(x)
+    mean, var = np.empty((2, blocks.channels))
+    _moments(blocks, x, mean, var, _workers(blocks), new_counter())
+    scale = gamma / np.sqrt(var + eps)
+    mean32 = mean.astype(np.float32)
+    shift = beta - (mean - mean32) * scale  # with what the mean loses in float32
+    _normalise_into(y, blocks, x, mean32, scale, shift, residual, relu)
+    return y, mean32, var.astype(np.float32)
+
+
+def fixed_batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    residual: Array | None,
+    relu: bool,
+    out: Array | None = None,
+) -> Array:
+    if not _suits(x, residual, channels=(gamma, beta, mean, var)):
+        return array.fixed_batch_norm(x, gamma, beta, mean, var, eps, residual, relu, out)
+    y = _result(out, x)
+    scale = gamma / np.sqrt(var.astype(np.float64) + eps)
+    _normalise_into(y, _cut(x), _flat(x), mean, scale, beta, residual, relu)
+    return y
+
+
+def _normalise_into(
+    y: Array, blocks: Blocks, x: Array, mean: Array, scale: Array, shift: Array,
+    residual: Array | None, relu: bool,
+) -> None:  # fmt: skip
+    r = x if residual is None else _flat(residual)
+    _normalise_all(
+        blocks, x, mean, scale, shift, r, residual is not None, relu,
+        y.reshape(-1), _workers(blocks), new_counter(),
+    )  # fmt: skip
+
+
+# --- backward ------------------------------------------------------------------------------------
+
+
+def slow_add_gradients(
+    gy: Array, y: Array, x: Array, mean: Array, relu: bool, sums: Array, products: Array
+) -> None:
+    """sums += g and products += g * (x - mean), all [width] or shorter, with g = gy where y > 0."""
+    n = len(gy)
+    g = np.where(y > 0, gy, np.float32(0)) if relu else gy
+    sums[:n] += g
+    products[:n] += g * (x - mean[:n])
+
+
+def slow_spread_gradients(
+    gy: Array, y: Array, x: Array, mean: Array, a: Array, b: Array, c: Array,
+    relu: bool, gx: Array, g: Array,
+) -> None:  # fmt: skip
+    """gx = a * g + b * (x - mean) + c, and g = gy where y > 0; without ReLU g is not written."""
+    n = len(gy)
+    masked = np.where(y > 0, gy, np.float32(0)) if relu else gy
+    gx[:] = a[:n] * masked + b[:n] * (x - mean[:n]) + c[:n]
+    if relu:
+        g[:] = masked
+
+
+def _each(context: Any, builder: Any, count: Any, step: Callable[[Emitter, Any], None]) -> None:
+    """step(emitter, i) for i in range(count): vectors as long as they fit, then single numbers."""
+    wide, single = Emitter(context, builder, TILE.lanes), Emitter(context, builder, 1)
+    most = builder.and_(count, wide.int(-TILE.lanes))
+    with wide.loop(wide.int(0), most, TILE.lanes) as i:
+        step(wide, i)
+    with single.loop(most, count) as i:
+        step(single, i)
+
+
+def _gradient(e: Emitter, gy: Any, y: Any, relu: Any, i: Any) -> Any:
+    """gy[i]; with ReLU 0 where y is not > 0. No product with a mask: 0 * infinity would be NaN."""
+    builder, g = e.builder, e.variable()
+    e.set(g, e.load(gy, i))
+    with builder.if_then(relu):
+        is_open = builder.fcmp_ordered(">", e.load(y, i), e.constant(0.0))
+        e.set(g, builder.select(is_open, e.get(g), e.constant(0.0)))
+    return e.get(g)
+
+
+@intrinsic
+def _add_gradients(typing, gy, y, x, mean, relu, sums, products):  # type: ignore[no-untyped-def]
+    """`slow_add_gradients`, emitted. (Numba's own vectors end where so many arrays may overlap.)"""
+    signature = types.void(gy, y, x, mean, types.boolean, sums, products)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        e = Emitter(context, builder, TILE.lanes)
+        relu, count = arguments[4], e.count(signature.args[0], arguments[0])
+        places = [
+            None if kind == types.boolean else e.data(kind, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        ]
+        gy, y, x, mean, _, sums, products = places
+
+        def step(e: Emitter, i: Any) -> None:
+            g = _gradient(e, gy, y, relu, i)
+            e.store(builder.fadd(e.load(sums, i), g), sums, i)
+            centred = builder.fsub(e.load(x, i), e.load(mean, i))
+            e.store(e.multiply_add(g, centred, e.load(products, i)), products, i)
+
+        _each(context, builder, count, step)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
+def _spread_gradients(typing, gy, y, x, mean, a, b, c, relu, gx, g):  # type: ignore[no-untyped-def]
+    """`slow_spread_gradients`, emitted."""
+    signature = types.void(gy, y, x, mean, a, b, c, types.boolean, gx, g)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        e = Emitter(context, builder, TILE.lanes)
+        relu, count = arguments[7], e.count(signature.args[0], arguments[0])
+        places = [
+            None if kind == types.boolean else e.data(kind, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        ]
+        gy, y, x, mean, a, b, c, _, gx, g = places
+
+        def step(e: Emitter, i: Any) -> None:
+            masked = _gradient(e, gy, y, relu, i)
+            centred = builder.fsub(e.load(x, i), e.load(mean, i))
+            rest = e.multiply_add(e.load(b, i), centred, e.load(c, i))
+            e.store(e.multiply_add(e.load(a, i), masked, rest), gx, i)
+            with builder.if_then(relu):
+                e.store(masked, g, i)
+
+        _each(context, builder, count, step)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+add_gradients = slow_add_gradients if numba.config.DISABLE_JIT else _add_gradients
+spread_gradients = slow_spread_gradients if numba.config.DISABLE_JIT else _spread_gradients
+
+
+@compiled
+def _block_sums(gy, y, x, mean, relu, total_g, total_product):  # type: ignore[no-untyped-def]
+    """Sums of g and of g * (x - mean) over a block, for each column."""
+    width = len(mean)
+    sums, products = np.zeros_like(mean), np.zeros_like(mean)
+    total_g[:], total_product[:] = 0, 0
+    for run in range(0, len(x), RUN * width):
+        for start in range(run, min(run + RUN * width, len(x)), width):
+            stop = min(start + width, len(x))
+            add_gradients(gy[start:stop], y[start:stop], x[start:stop], mean, relu, sums, products)
+        _flush(sums, total_g)
+        _flush(products, total_product)
+
+
+@compiled(parallel=True)
+def _sums(  # type: ignore[no-untyped-def]
+    blocks, gy, y, x, mean, relu, sum_g, sum_product, workers, counter
+):
+    """Sums of g and of g * (x - mean) for each channel [C], in float64."""
+    mean = _columns(mean, blocks)
+    sums, products = np.empty((blocks.tasks, blocks.width)), np.empty((blocks.tasks, blocks.width))
+    for _ in prange(workers):
+        task = take(counter)
+        while task < blocks.tasks:
+            start, stop = _block(blocks, task)
+            _block_sums(
+                gy[start:stop], y[start:stop], x[start:stop], mean, relu,
+                sums[task], products[task],
+            )  # fmt: skip
+            task = take(counter)
+    sum_g[:], sum_product[:] = 0, 0
+    for task in range(blocks.tasks):
+        for start in range(0, blocks.width, blocks.channels):
+            for c in range(blocks.channels):
+                sum_g[c] += sums[task, start + c]
+                sum_product[c] += products[task, start + c]
+
+
+@compiled(parallel=True)
+def _spread(  # type: ignore[no-untyped-def]
+    blocks, gy, y, x, mean, a, b, c, relu, gx, g, workers, counter
+):
+    mean, a = _columns(mean, blocks), _columns(a, blocks)
+    b, c = _columns(b, blocks), _columns(c, blocks)
+    for _ in prange(workers):
+        task = blocks.tasks - 1 - take(counter)
+        while task >= 0:
+            first, last = _block(blocks, task)
+            for start in range(first, last, blocks.width):
+                stop = min(start + blocks.width, last)
+                spread_gradients(
+                    gy[start:stop], y[start:stop], x[start:stop], mean, a, b, c, relu,
+                    gx[start:stop], g[start:stop],
+                )  # fmt: skip
+            task = blocks.tasks - 1 - take(counter)
+
+
+def batch_norm_g(
+    gy: Array,
+    x: Array,
+    y: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    relu: bool,
+    out: Array | None = None,
+) -> tuple[Array, Array, Array, Array]:
+    if not _suits(x, gy, y if relu else None, channels=(gamma, mean, var)):
+        return array.batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
+    gx, blocks = _result(out, x), _cut(x)
+    g = aligned(x.shape) if relu else gy
+    flat_gy, flat_x = _flat(gy), _flat(x)
+    flat_y = _flat(y) if relu else flat_gy
+    flat_g = g.reshape(-1) if relu else flat_gy
+    count = blocks.count // blocks.channels
+    std = np.sqrt(var.astype(np.float64) + eps)
+    gbeta, product = np.empty((2, blocks.channels))
+    _sums(
+        blocks, flat_gy, flat_y, flat_x, mean, relu, gbeta, product,
+        _workers(blocks), new_counter(),
+    )  # fmt: skip
+    ggamma = product / std
+    a = gamma / std
+    _spread(
+        blocks, flat_gy, flat_y, flat_x, mean,
+        a, -a * ggamma / (std * count), -a * gbeta / count,
+        relu, gx.reshape(-1), flat_g, _workers(blocks), new_counter(),
+    )  # fmt: skip
+    return gx, ggamma.astype(np.float32), gbeta.astype(np.float32), g
+
+
+@compiled
+def _scale_gradient(gy, y, a, relu, gx, g):  # type: ignore[no-untyped-def]
+    """gx = a * g, and g = gy where y > 0; without ReLU g is not written. All of one row."""
+    if relu:
+        for c in range(len(gy)):
+            value = gy[c]
+            g[c] = value if y[c] > 0 else np.float32(0)
+            gx[c] = a[c] * g[c]
+    else:
+        for c in range(len(gy)):
+            gx[c] = a[c] * gy[c]
+
+
+@compiled(parallel=True)
+def _scale_all(blocks, gy, y, a, relu, gx, g, workers, counter):  # type: ignore[no-untyped-def]
+    a = _columns(a, blocks)
+    for _ in prange(workers):
+        task = take(counter)
+        while task < blocks.tasks:
+            first, last = _block(blocks, task)
+            for start in range(first, last, blocks.width):
+                stop = min(start + blocks.width, last)
+                row_gy, row_y = gy[start:stop], y[start:stop]
+                _scale_gradient(row_gy, row_y, a, relu, gx[start:stop], g[start:stop])
+            task = take(counter)
+
+
+def fixed_batch_norm_g(
+    gy: Array,
+    x: Array | None,
+    y: Array | None,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    relu: bool,
+    out: Array | None = None,
+) -> tuple[Array, Array | None, Array | None, Array]:
+    if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
+        return array.fixed_batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
+    gx, blocks = _result(out, gy), _cut(gy)
+    g = aligned(gy.shape) if relu else gy
+    flat_gy = _flat(gy)
+    flat_y, flat_g = (_flat(y), g.reshape(-1)) if relu else (flat_gy, flat_gy)
+    std = np.sqrt(var.astype(np.float64) + eps)
+    sums = None
+    if x is not None:
+        gbeta, product = np.empty((2, blocks.channels))
+        _sums(
+            blocks, flat_gy, flat_y, _flat(x), mean, relu, gbeta, product,
+            _workers(blocks), new_counter(),
+        )  # fmt: skip
+        sums = (product / std).astype(np.float32), gbeta.astype(np.float32)
+    ggamma, gbeta = sums or (None, None)
+    _scale_all(
+        blocks, flat_gy, flat_y, gamma / std, relu, gx.reshape(-1), flat_g,
+        _workers(blocks), new_counter(),
+    )  # fmt: skip
+    return gx, ggamma, gbeta, g
+
+
+# --- ReLU alone ----------------------------------------------------------------------------------
+
+
+@compiled
+def _relu_block(x, y):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        value = x[i]
+        y[i] = np.float32(0) if value < 0 else value
+
+
+@compiled
+def _relu_gx_block(gy, y, gx):  # type: ignore[no-untyped-def]
+    for i in range(len(gy)):
+        value = gy[i]
+        gx[i] = value if y[i] > 0 else np.float32(0)
+
+
+@compiled(parallel=True)
+def _relu_all(blocks, x, y, workers, counter):  # type: ignore[no-untyped-def]
+    for _ in prange(workers):
+        task = take(counter)
+        while task < blocks.tasks:
+            start, stop = _block(blocks, task)
+            _relu_block(x[start:stop], y[start:stop])
+            task = take(counter)
+
+
+@compiled(parallel=True)
+def _relu_gx_all(blocks, gy, y, gx, workers, counter):  # type: ignore[no-untyped-def]
+    for _ in prange(workers):
+        task = take(counter)
+        while task < blocks.tasks:
+            start, stop = _block(blocks, task)
+            _relu_gx_block(gy[start:stop], y[start:stop], gx[start:stop])
+            task = take(counter)
+
+
+def relu(x: Array, out: Array | None = None) -> Array:
+    if not _suits(x):
+        return array.relu(x, out)
+    y, blocks = _result(out, x), _cut(x)
+    _relu_all(blocks, _flat(x), y.reshape(-1), _workers(blocks), new_counter())
+    return y
+
+
+def relu_gx(gy: Array, y: Array, out: Array | None = None) -> Array:
+    if not _suits(gy, y):
+        return array.relu_gx(gy, y, out)
+    gx, blocks = _result(out, gy), _cut(gy)
+    _relu_gx_all(blocks, _flat(gy), _flat(y), gx.reshape(-1), _workers(blocks), new_counter())
+    return gx
