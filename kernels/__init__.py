@@ -65,3 +65,12 @@ def output_sizes(x_shape: tuple[int, ...], size: Pair, stride: Pair, padding: Pa
         for pixels, border, window, step in zip(x_shape[1:3], padding, size, stride, strict=True)
     )
     return p, q
+
+
+def check_out(out: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """`out`, if it can take a result of this shape and dtype. Raises ValueError if not."""
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
+        raise ValueError(
+            f"out must be a contiguous array of {dtype} {shape}, not {out.dtype} {out.shape}"
+        )
+    return out

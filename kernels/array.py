@@ -7,9 +7,16 @@ laid out as one row, and the convolution is `rows @ weights`. Names, shapes and 
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, get_array_module, output_sizes
+from resnet_np.kernels import (
+    NO_PADDING,
+    Array,
+    Padding,
+    Pair,
+    check_out,
+    get_array_module,
+    output_sizes,
+)
 
 # The im2col rows of a whole batch can be nine times the input. They are made for as many images at
 # a time as fit in here, small enough to be still in a cache when the matrix product reads them.
@@ -27,15 +34,6 @@ def _empty(out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
     if out is None:
         return get_array_module(like).empty(shape, like.dtype)
     return check_out(out, shape, like.dtype)
-
-
-def check_out(out: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """`out`, if it can take a result of this shape and dtype. Raises ValueError if not."""
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out must be a contiguous array of {dtype} {shape}, not {out.dtype} {out.shape}"
-        )
-    return out
 
 
 def _channel_sum(x: Array) -> Array:

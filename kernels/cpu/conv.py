@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from resnet_np.kernels import Array, Padding, Pair, array, output_sizes
+from resnet_np.kernels import Array, Padding, Pair, check_out, output_sizes
 from resnet_np.kernels.cpu.compiling import compiled
 from resnet_np.kernels.cpu.microkernel import PANEL, ROWS, tile
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
@@ -111,7 +111,7 @@ def conv_grid(
 
 def empty(out: Array | None, shape: tuple[int, ...]) -> Array:
     """`out`, checked, or a new float32 array."""
-    return aligned(shape) if out is None else array.check_out(out, shape, np.dtype(np.float32))
+    return aligned(shape) if out is None else check_out(out, shape, np.dtype(np.float32))
 
 
 def aligned(shape: tuple[int, ...]) -> Array:
@@ -298,7 +298,7 @@ def convolve(
     workers = worker_count()
     height, width = grid.window
     buffer = grid.block_images * height * width * grid.channels if grid.copied else 1
-    groups = min(len(packed), max(1, -(-workers * TASKS_PER_WORKER // grid.blocks)))
+    groups = min(len(packed), -(-workers * TASKS_PER_WORKER // max(1, grid.blocks)))
     pitch = (width if grid.copied else grid.width) * grid.channels
     _convolve(
         grid, x.reshape(-1), packed.reshape(-1), bias,

@@ -1,0 +1,157 @@
+"""The implicit convolution and its input gradient against the array kernels, in odd sizes."""
+
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from resnet_np.kernels import array, output_sizes
+from resnet_np.kernels.cpu import conv
+from resnet_np.kernels.cpu.microkernel import PANEL
+
+seeds = st.integers(0, 2**32 - 1)
+borders = st.tuples(st.integers(0, 3), st.integers(0, 3))
+
+
+def close(got: Any, expected: Any) -> None:
+    """Within 2e-6 of the largest number."""
+    assert got.shape == expected.shape
+    assert got.dtype == np.float32
+    largest = max(1e-30, float(np.abs(expected).max(initial=0)))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * largest)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
+    """(x, w, b, stride, padding), of any size that fits."""
+    rng = np.random.default_rng(draw(seeds))
+    sizes = draw(st.tuples(st.integers(1, 5), st.integers(1, 19), st.integers(1, 19)))
+    c, k = draw(st.integers(1, 40)), draw(st.sampled_from([1, 3, 15, 16, 17, 31, 32, 33, 50]))
+    size = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = draw(borders), draw(borders)
+    assume(min(output_sizes((*sizes, c), size, stride, padding)) >= 1)
+    x = rng.standard_normal((*sizes, c), np.float32)
+    w = rng.standard_normal((*size, c, k), np.float32)
+    b = rng.standard_normal(k, np.float32) if draw(st.booleans()) else None
+    return x, w, b, stride, padding
+
+
+@given(convolutions(), st.sampled_from([1, 8, 96, 512]))
+def test_forward_and_input_gradient(case: tuple[Any, ...], pixels: int) -> None:
+    x, w, b, stride, padding = case
+    with pytest.MonkeyPatch.context() as patch:  # blocks of a part of an image, and of several
+        patch.setattr(conv, "LEAST_PIXELS", pixels)
+        patch.setattr(conv, "MOST_PIXELS", pixels)
+        y = conv.conv2d(x, w, b, stride, padding)
+        close(y, array.conv2d(x, w, b, stride, padding))
+        gy = np.random.default_rng(0).standard_normal(y.shape, np.float32)
+        gx = conv.conv2d_gx(gy, w, x.shape, stride, padding)
+        close(gx, array.conv2d_gx(gy, w, x.shape, stride, padding))
+
+
+@pytest.mark.parametrize(
+    ("batch", "side", "c", "k", "r", "stride"),
+    [
+        (1, 56, 64, 64, 3, 1), (3, 28, 130, 250, 3, 2), (64, 7, 33, 65, 1, 1), (2, 63, 3, 64, 7, 2),
+        (9, 14, 256, 70, 1, 2), (64, 1, 512, 1000, 1, 1),
+    ],
+)  # fmt: skip
+def test_sizes_of_a_network(batch: int, side: int, c: int, k: int, r: int, stride: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, side, side, c), np.float32)
+    w = rng.standard_normal((r, r, c, k), np.float32)
+    where: Any = ((stride, stride), ((r // 2, r // 2), (r // 2, r // 2)))
+    y = conv.conv2d(x, w, None, *where)
+    close(y, array.conv2d(x, w, None, *where))
+    close(conv.conv2d_gx(y, w, x.shape, *where), array.conv2d_gx(y, w, x.shape, *where))
+
+
+def grid_of(x: Any, w: Any) -> conv.Grid:
+    _, h, width, _ = x.shape
+    k = w.shape[3]
+    places = 0, h * width * k, width * k, k
+    padding = (w.shape[0] // 2,) * 2, (w.shape[1] // 2,) * 2
+    return conv.conv_grid(x.shape, w.shape[:2], (1, 1), padding, (h, width), places)
+
+
+@pytest.mark.parametrize("k", [2 * PANEL, 2 * PANEL + 3])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_epilogue_adds_the_shortcut_and_cuts_below_zero(k: int, size: int) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 9, 5, 12), np.float32)
+    w = rng.standard_normal((size, size, 12, k), np.float32)
+    b = rng.standard_normal(k, np.float32)
+    r = rng.standard_normal((2, 9, 5, k), np.float32)
+    padding: Any = ((size // 2,) * 2, (size // 2,) * 2)
+    plain = array.conv2d(x, w, b, (1, 1), padding)
+    packed, bias = conv.pack_weights(w), conv.pack_bias(b, k)
+    cases = [
+        (None, True, np.maximum(plain, 0)),
+        (r, False, plain + r),
+        (r, True, np.maximum(plain + r, 0)),
+    ]
+    for shortcut, relu, expected in cases:
+        y = np.full_like(r, np.nan)
+        conv.convolve(grid_of(x, w), x, packed, bias, k, y, shortcut, relu)
+        close(y, expected)
+    y = r.copy()  # the shortcut may be written over
+    conv.convolve(grid_of(x, w), x, packed, bias, k, y, y, True)
+    close(y, np.maximum(plain + r, 0))
+
+
+def test_nan_passes_the_relu() -> None:
+    x = np.full((1, 3, 3, 2), np.nan, np.float32)
+    for k in (PANEL, 3):
+        w = np.ones((1, 1, 2, k), np.float32)
+        y = np.zeros((1, 3, 3, k), np.float32)
+        bias = conv.pack_bias(None, k)
+        conv.convolve(grid_of(x, w), x, conv.pack_weights(w), bias, k, y, None, True)
+        assert np.isnan(y).all()
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="there is one thread only")
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="without compilation: one worker")
+def test_threads_change_no_bit() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3, 20, 20, 24), np.float32)
+    w = rng.standard_normal((3, 3, 24, 40), np.float32)
+    where: Any = ((2, 2), ((1, 1), (1, 1)))
+    results = []
+    before = numba.get_num_threads()
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        y = conv.conv2d(x, w, None, *where)
+        results.append((y, conv.conv2d_gx(y, w, x.shape, *where)))
+    numba.set_num_threads(before)
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_image_does_not_depend_on_its_neighbours(size: int) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((7, 7, 7, 24), np.float32)
+    w = rng.standard_normal((size, size, 24, 40), np.float32)
+    where: Any = ((1, 1), ((size // 2,) * 2, (size // 2,) * 2))
+    together = conv.conv2d(x, w, None, *where)
+    for i in range(len(x)):
+        np.testing.assert_array_equal(conv.conv2d(x[i : i + 1], w, None, *where)[0], together[i])
+
+
+def test_results_begin_on_a_cache_line() -> None:
+    for shape in [(1,), (3, 5), (7, 11, 13)]:
+        made = conv.aligned(shape)
+        assert made.ctypes.data % 64 == 0
+        assert made.shape == shape
+
+
+def test_an_empty_batch() -> None:
+    x, w = np.zeros((0, 5, 5, 3), np.float32), np.ones((3, 3, 3, 4), np.float32)
+    where: Any = ((1, 1), ((1, 1), (1, 1)))
+    y = conv.conv2d(x, w, None, *where)
+    assert y.shape == (0, 5, 5, 4)
+    assert conv.conv2d_gx(y, w, x.shape, *where).shape == x.shape
