@@ -100,7 +100,7 @@ def conv_grid(
     p, q = outputs
     pixels = min(max(BLOCK_NUMBERS // (c * r), LEAST_PIXELS), MOST_PIXELS)
     rows = min(p, max(1, round(pixels / q)))
-    images = min(n, max(1, pixels // (p * q))) if rows == p else 1
+    images = max(1, min(n, pixels // (p * q))) if rows == p else 1
     last = (p - 1) * stride[0] - top + r, (q - 1) * stride[1] - left + s
     copied = top > 0 or left > 0 or last[0] > h or last[1] > w
     return Grid(n, p, q, h, w, c, r, s, *stride, top, left, *y_strides, images, rows, copied)
