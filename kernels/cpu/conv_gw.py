@@ -122,27 +122,52 @@ def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
     return add_tile
 
 
-def slow_move(target: Array, t: int, source: Array, s: int) -> None:
-    """LANES numbers from source[s] on to target[t] and after."""
-    target[t : t + LANES] = source[s : s + LANES]
+def _make_slow_deal(wide: int, lanes: int) -> Any:
+    moved = -(-wide // lanes) * lanes
+
+    def deal(source: Array, s: int, groups: int, target: Array, t: int, pitch: int) -> None:
+        """Groups of `wide` numbers, neighbours from source[s] on, each to a place of its own.
+
+        They go to target[t], target[t + pitch], ..., in whole vectors: more than `wide` numbers are
+        read and written where that is no multiple of `lanes`.
+        """
+        for group in range(groups):
+            place, start = t + group * pitch, s + group * wide
+            target[place : place + moved] = source[start : start + moved]
+
+    return deal
 
 
-@intrinsic
-def _move(typing: Any, target: Any, t: Any, source: Any, s: Any) -> Any:
-    """`slow_move` as one load and one store."""
+def _make_deal(wide: int, lanes: int) -> Any:
+    @intrinsic
+    def deal(typing, source, s, groups, target, t, pitch):  # type: ignore[no-untyped-def]
+        """The same, emitted."""
+        integer = types.intp
+        signature = types.void(source, integer, integer, target, integer, integer)
 
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        e = Emitter(context, builder, LANES)
-        target, t, source, s = arguments
-        vector = e.load(e.data(signature.args[2], source), s)
-        e.store(vector, e.data(signature.args[0], target), t)
-        return context.get_dummy_value()
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            e = Emitter(context, builder, lanes)
+            source, s, groups, target, t, pitch = arguments
+            source = e.at(e.data(signature.args[0], source), s)
+            target = e.at(e.data(signature.args[3], target), t)
+            with e.loop(e.int(0), groups) as group:
+                start = e.at(source, builder.mul(group, e.int(wide)))
+                place = e.at(target, builder.mul(group, pitch))
+                for v in range(0, wide, lanes):
+                    e.store(e.load(start, e.int(v)), place, e.int(v))
+            return context.get_dummy_value()
 
-    return types.void(target, types.intp, source, types.intp), emit
+        return signature, emit
+
+    return deal
 
 
-add_tile = slow_add_tile if numba.config.DISABLE_JIT else _make_add_tile(ROWS, TILE.vectors, LANES)
-move = slow_move if numba.config.DISABLE_JIT else _move
+if numba.config.DISABLE_JIT:
+    add_tile = slow_add_tile
+    deal_rows, deal_panels = _make_slow_deal(ROWS, LANES), _make_slow_deal(PANEL, LANES)
+else:
+    add_tile = _make_add_tile(ROWS, TILE.vectors, LANES)
+    deal_rows, deal_panels = _make_deal(ROWS, LANES), _make_deal(PANEL, LANES)
 
 
 # --- how the work is cut -------------------------------------------------------------------------
@@ -276,49 +301,34 @@ def rooms(cut: Cut) -> Room:
 
 
 @compiled
-def _clear(numbers):  # type: ignore[no-untyped-def]
-    numbers[:] = 0
-
-
-@compiled
-def _deal(source, s, groups, wide, target, t, pitch):  # type: ignore[no-untyped-def]
-    """Groups of `wide` numbers, neighbours from source[s] on, to target[t], target[t + pitch], ...
-
-    Whole vectors are moved, so that up to LANES - 1 numbers after a group are written over.
-    """
-    if s + groups * wide + LANES <= len(source):
-        for group in range(groups):
-            for v in range(0, wide, LANES):
-                move(target, t + group * pitch + v, source, s + group * wide + v)
-        return
-    for group in range(groups):
-        for v in range(wide):
-            place = s + group * wide + v
-            target[t + group * pitch + v] = source[place] if place < len(source) else 0
-
-
-@compiled
-def _copy_gradients(cut, gy, n0, n1, p0, p1, panel0, panels, room):  # type: ignore[no-untyped-def]
+def _copy_gradients(cut, gy, end, n0, n1, p0, p1, panel0, panels, room):  # type: ignore[no-untyped-def]
     """The block's gy as [panels, pixels, PANEL]; the number of pixels.
 
     Where K is no multiple of PANEL, the last panel holds more than its channels: whatever comes
     after them. Nobody keeps those sums.
     """
+    last = len(gy) - len(end) // 2
     t = 0
     for n in range(n0, n1):
         for i in range((n * cut.rows + p0) * cut.columns, (n * cut.rows + p1) * cut.columns):
-            _deal(gy, i * cut.k + panel0 * PANEL, panels, PANEL, room.gy, t, cut.g_pitch)
+            s = i * cut.k + panel0 * PANEL
+            if s <= last:
+                deal_panels(gy, s, panels, room.gy, t, cut.g_pitch)
+            else:
+                deal_panels(end, s - last, panels, room.gy, t, cut.g_pitch)
             t += PANEL
     return t // PANEL
 
 
 @compiled
-def _copy_window(cut, x, n0, n1, p0, p1, group0, groups, room):  # type: ignore[no-untyped-def]
+def _copy_window(cut, x, end, n0, n1, p0, p1, group0, groups, room):  # type: ignore[no-untyped-def]
     """The block's part of x as [groups, pixels of the window, wide], zeros for the border.
 
     As above, the last group holds more than its channels. x_at[i] becomes the place of output
     pixel i's first tap.
     """
+    zeros = len(end) // 2
+    last = len(x) - zeros
     if cut.wide < ROWS:
         groups = 1
     height, width = (p1 - p0 - 1) * cut.stride_r + cut.taps_r, cut.window_columns
@@ -332,14 +342,15 @@ def _copy_window(cut, x, n0, n1, p0, p1, group0, groups, room):  # type: ignore[
             h = (p0 * cut.stride_r + row) * cut.step_r - cut.top
             for column in range(width):
                 w = column * cut.step_s - cut.left
-                if 0 <= h < cut.height and 0 <= w < cut.width:
-                    pixel = (n * cut.height + h) * cut.width + w
-                    s = pixel * cut.channels + group0 * ROWS
-                    _deal(x, s, groups, cut.wide, room.x, t, cut.x_pitch)
+                s = ((n * cut.height + h) * cut.width + w) * cut.channels + group0 * ROWS
+                inside = 0 <= h < cut.height and 0 <= w < cut.width
+                if inside and s <= last:
+                    deal_rows(x, s, groups, room.x, t, cut.x_pitch)
                 else:
-                    for group in range(groups):
-                        _clear(room.x[t + group * cut.x_pitch :][: cut.wide])
+                    start = s - last if inside else zeros
+                    deal_rows(end, start, groups, room.x, t, cut.x_pitch)
                 t += cut.wide
+    deal_rows(end, zeros, 1, room.x, t, 0)  # tiles read a little further than the last pixel
 
 
 @compiled
@@ -374,7 +385,7 @@ def _add_tiles(cut, gw, w0, c0, k0, fresh, room, groups, panel, pixels):  # type
 
 
 @compiled
-def _sum_task(cut, x, gy, gw, task, room):  # type: ignore[no-untyped-def]
+def _sum_task(cut, x, x_end, gy, gy_end, gw, task, room):  # type: ignore[no-untyped-def]
     """One task: a part of gw, summed over a range of pixels."""
     all_groups, all_panels, blocks = -(-cut.run // ROWS), -(-cut.k // PANEL), cut.across * cut.down
     k_range, rest = task % cut.k_ranges, task // cut.k_ranges
@@ -389,23 +400,22 @@ def _sum_task(cut, x, gy, gw, task, room):  # type: ignore[no-untyped-def]
         i, j = block // cut.down, block % cut.down
         n0, n1 = cut.images * i // cut.across, cut.images * (i + 1) // cut.across
         p0, p1 = cut.rows * j // cut.down, cut.rows * (j + 1) // cut.down
-        _copy_window(cut, x, n0, n1, p0, p1, group0, groups, room)
-        pixels = _copy_gradients(cut, gy, n0, n1, p0, p1, panel0, panels, room)
+        _copy_window(cut, x, x_end, n0, n1, p0, p1, group0, groups, room)
+        pixels = _copy_gradients(cut, gy, gy_end, n0, n1, p0, p1, panel0, panels, room)
         for panel in range(panels):
             k0 = (panel0 + panel) * PANEL
             _add_tiles(cut, gw, w0, group0 * ROWS, k0, block == start, room, groups, panel, pixels)
 
 
 @compiled(parallel=True)
-def _sum_products(cut, x, gy, gw, rooms, counter):  # type: ignore[no-untyped-def]
+def _sum_products(cut, x, x_end, gy, gy_end, gw, rooms, counter):  # type: ignore[no-untyped-def]
     """gw [pixel_ranges, R*S*C, K]: the sums over each range of pixels."""
     tasks = cut.pixel_ranges * cut.c_ranges * cut.k_ranges
     for worker in prange(len(rooms.x)):
         room = Room(rooms.x[worker], rooms.gy[worker], rooms.x_at[worker], rooms.edge[worker])
-        _clear(room.x)  # tiles read a little further than is copied
         task = take(counter)
         while task < tasks:
-            _sum_task(cut, x, gy, gw, task, room)
+            _sum_task(cut, x, x_end, gy, gy_end, gw, task, room)
             task = take(counter)
 
 
@@ -421,6 +431,17 @@ def _add_up(parts, total):  # type: ignore[no-untyped-def]
                 total[i] += parts[j, i]
 
 
+def _end(numbers: Array, reach: int) -> Array:
+    """The last `reach` numbers, or zeros and all of them, and then as many zeros.
+
+    What is copied in whole vectors is taken from here where it would read past the end.
+    """
+    end = np.zeros(2 * reach, np.float32)
+    count = min(reach, len(numbers))
+    end[reach - count : reach] = numbers[len(numbers) - count :]
+    return end
+
+
 def conv2d_gw(
     gy: Array,
     x: Array,
@@ -433,10 +454,9 @@ def conv2d_gw(
     work = cut(x.shape, gy.shape, w_shape[:2], stride, padding)
     flat = gw.reshape(-1)
     parts = flat if work.pixel_ranges == 1 else aligned((work.pixel_ranges, len(flat)))
-    _sum_products(
-        work, np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1),
-        parts.reshape(-1), rooms(work), new_counter(),
-    )  # fmt: skip
+    x, gy = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1)
+    x_end, gy_end = _end(x, work.groups * ROWS + LANES), _end(gy, work.panels * PANEL)
+    _sum_products(work, x, x_end, gy, gy_end, parts.reshape(-1), rooms(work), new_counter())
     if work.pixel_ranges > 1:
         _add_up(parts, flat)
     return gw
