@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, array, output_sizes
+from resnet_np.kernels import Array, Padding, Pair, array, output_sizes
 from resnet_np.kernels.cpu.compiling import compiled
 from resnet_np.kernels.cpu.conv import aligned
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
@@ -242,12 +242,29 @@ def avg_pool_gx(
     return gx
 
 
+@compiled(parallel=True)
+def _global_mean(x, shape, sums, y, workers, counter):  # type: ignore[no-untyped-def]
+    """The sum of each row, and then of these: no sum is longer than one side of the image."""
+    images, height, width, c = shape
+    for worker in prange(workers):
+        rows = sums[worker]
+        n = take(counter)
+        while n < images:
+            for h in range(height):
+                start = (n * height + h) * width * c
+                mean(x, (start, 0, c, 1, width, 0, 0, 0), np.float32(1), rows, h * c, c)
+            count = np.float32(height * width)
+            mean(rows, (0, c, 0, height, 1, 0, 0, 0), count, y, n * c, c)
+            n = take(counter)
+
+
 def global_avg_pool(x: Array, out: Array | None = None) -> Array:
-    """The mean of each row, and then of these: no sum is longer than one side of the image."""
     if x.dtype != np.float32:
         return array.global_avg_pool(x, out)
-    n, h, w, c = x.shape
-    y = _result(out, (n, c), x)
-    rows = avg_pool(x, (1, w), (1, 1), NO_PADDING)  # [N, H, 1, C]
-    avg_pool(rows, (h, 1), (1, 1), NO_PADDING, y.reshape(n, 1, 1, c))
+    n, h, _, c = x.shape
+    y, workers = _result(out, (n, c), x), worker_count()
+    _global_mean(
+        np.ascontiguousarray(x).reshape(-1), x.shape, np.empty((workers, h * c), np.float32),
+        y.reshape(-1), workers, new_counter(),
+    )  # fmt: skip
     return y
