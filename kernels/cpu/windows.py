@@ -166,14 +166,13 @@ def _mean(typing: Any, x: Any, taps: Any, count: Any, y: Any, at: Any, c: Any) -
             for place, _ in _taps(e, taps):
                 value = e.load(e.at(e.data(kinds[0], x), place), channel)
                 e.set(total, builder.fadd(e.get(total), value))
-            mean = builder.fdiv(e.get(total), e.spread(count))
-            e.store(mean, e.at(e.data(kinds[3], y), at), channel)
+            quotient = builder.fdiv(e.get(total), e.spread(count))
+            e.store(quotient, e.at(e.data(kinds[3], y), at), channel)
         return context.get_dummy_value()
 
     return signature, emit
 
 
-if numba.config.DISABLE_JIT:
-    largest, total_where, mean = slow_largest, slow_total_where, slow_mean
-else:
-    largest, total_where, mean = _largest, _total_where, _mean
+largest = slow_largest if numba.config.DISABLE_JIT else _largest
+total_where = slow_total_where if numba.config.DISABLE_JIT else _total_where
+mean = slow_mean if numba.config.DISABLE_JIT else _mean
