@@ -1,46 +1,28 @@
 """Measure whole models: each engine in a process of its own, and all of them in turns."""
 
+import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from _common import benchmark_parser, cores, machine, parse, save_json
 from _comparing import ALLOWED_DIFFERENCE, differences, fastest, ratio, spread
-from _engines import Material, engine_names
+from _engines import engine_names
 from _material import make_material, real_data
 from _workers import Job, Measured, Task, take_turns
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from resnet_np.command import Parser
 from resnet_np.errors import UserError
 from resnet_np.models import STAGES
 
 NEEDS_GRAPH = {"onnxruntime", "openvino"}
 ROUNDS = 7
-
-
-def measure(
-    names: list[str],
-    task: Task,
-    batch: int,
-    material: Material,
-    threads: int,
-    bar: Progress,
-    rounds: int = ROUNDS,
-    device: str = "cpu",
-    unfreeze: str = "stem",
-) -> dict[str, Any]:
-    """Time, peak memory and output of each engine, beside ours, which is the first."""
-    step = bar.add_task(f"{task}, batch {batch}", total=rounds)
-    jobs = {
-        name: Job(name, task, batch, material, threads, device, unfreeze)
-        for name in names
-    }  # fmt: skip
-    measured = take_turns(jobs, rounds, lambda: bar.advance(step))
-    return {"task": task, "batch": batch, "unfreeze": unfreeze} | row_of(measured, batch)
 
 
 def row_of(measured: dict[str, Measured], batch: int) -> dict[str, Any]:
@@ -105,29 +87,51 @@ def check_outputs(rows: list[dict[str, Any]]) -> None:
                 )
 
 
-def benchmark(task: Task, description: str, batches: list[int]) -> None:
-    """The command line of both benchmarks."""
+def measure_all(
+    args: argparse.Namespace, task: Task, batches: list[int], unfreeze: str = "stem"
+) -> list[dict[str, Any]]:
+    """A row for each batch: ours beside the engines of `--against`."""
+    names = engine_names(args.against, task, args.device)
+    graph = not NEEDS_GRAPH.isdisjoint(names)
+    with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as bar:
+        material = make_material(Path(folder), max(batches), graph)
+        rows = []
+        for batch in batches:
+            jobs = {
+                name: Job(name, task, batch, material, args.threads, args.device, unfreeze)
+                for name in names
+            }
+            step = bar.add_task(f"{task}, batch {batch}", total=args.repetitions)
+            measured = take_turns(jobs, args.repetitions, partial(bar.advance, step))
+            row = {"task": task, "batch": batch, "unfreeze": unfreeze}
+            rows.append(row | row_of(measured, batch))
+    return rows
+
+
+def whole_model_parser(description: str, batches: list[int]) -> Parser:
+    """The arguments of all that measures whole models."""
     parser = benchmark_parser(description, batches, ROUNDS)
     parser.add_argument("--threads", type=int, default=cores(), help="of every engine")
-    if task == "training":
-        stages = [stage for stage in STAGES if stage != "pool"]
-        parser.add_argument("--unfreeze", choices=stages, default="stem", help="first one trained")
+    return parser
+
+
+def parse_whole_model(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The arguments, and what has to be known about the machine."""
     args = parse(parser)
     if not 1 <= args.threads <= cores():
         raise UserError(f"--threads must be from 1 to {cores()}, the cores that there are")
-    names = engine_names(args.against, task, args.device)
-    facts = machine(args.device, args.threads) | {"real_weights": real_data() is not None}
-    with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as bar:
-        graph = not NEEDS_GRAPH.isdisjoint(names)
-        material = make_material(Path(folder), max(args.batch), graph)
-        unfreeze = getattr(args, "unfreeze", "stem")
-        rows = [
-            measure(
-                names, task, batch, material, args.threads, bar,
-                args.repetitions, args.device, unfreeze,
-            )
-            for batch in args.batch
-        ]  # fmt: skip
+    facts = machine(args.device, args.threads)
+    return args, facts | {"weights": "real" if real_data() else "random"}
+
+
+def benchmark(task: Task, description: str, batches: list[int]) -> None:
+    """The command line of both benchmarks."""
+    parser = whole_model_parser(description, batches)
+    if task == "training":
+        stages = [stage for stage in STAGES if stage != "pool"]
+        parser.add_argument("--unfreeze", choices=stages, default="stem", help="first one trained")
+    args, facts = parse_whole_model(parser)
+    rows = measure_all(args, task, args.batch, getattr(args, "unfreeze", "stem"))
     print_rows(rows, facts)
     save_json(args, facts, rows)
     check_outputs(rows)
@@ -135,7 +139,8 @@ def benchmark(task: Task, description: str, batches: list[int]) -> None:
 
 def print_rows(rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
     """The table, each engine's setting, and the verdict of each row."""
-    print(f"{facts['cpu']}, {facts['threads']} thread(s)", file=sys.stderr)
+    cpu, threads = facts["cpu"], facts["threads"]
+    print(f"{cpu}, {threads} thread(s), {facts['weights']} weights", file=sys.stderr)
     Console(width=100).print(table(rows))
     for name, own in rows[0]["engines"].items():
         print(f"{name}: {own['setting']}")
