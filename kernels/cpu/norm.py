@@ -4,7 +4,7 @@ There is little to compute here and much to read, so what counts is how often an
 the forward pass reads x twice, once for the statistics and once to normalise, and the way back
 reads its arrays twice. Nothing else of that size is read, written or allocated.
 
-Arrays are taken as flat: with the channels last, the channel of number i is i % C. Rows of a few
+Arrays are taken as flat: with the channels last, the channel of number i is i % C. Pixels of a few
 channels are too short for vectors of 8 numbers, so several of them are taken as one *row*, whose
 `width` is a multiple of C (and of 8 if C is small). All that belongs to a channel is then kept once
 for each column of such a row. Rows are shared out in *blocks*; their number depends on the shape
@@ -62,13 +62,11 @@ def _block(blocks, task):  # type: ignore[no-untyped-def]
     return start, min(start + blocks.numbers, blocks.count)
 
 
-@compiled
-def _columns(values, blocks):  # type: ignore[no-untyped-def]
-    """[C] -> [width]: the channels' values, once for each column of a row."""
-    columns = np.empty(blocks.width, np.float32)
-    for start in range(0, blocks.width, blocks.channels):
-        columns[start : start + blocks.channels] = values
-    return columns
+def _columns(values: Array, blocks: Blocks) -> Array:
+    """[C] -> [width] in float32: the channels' values, once for each column of a row."""
+    columns = aligned((blocks.width // blocks.channels, blocks.channels))
+    columns[:] = values
+    return columns.reshape(-1)
 
 
 # --- on the way in -------------------------------------------------------------------------------
@@ -89,6 +87,7 @@ def _suits(like: Array, *others: Array | None, channels: tuple[Array, ...] = ())
 
 
 def _result(out: Array | None, like: Array) -> Array:
+    """`out`, if it will do, or a new array."""
     return aligned(like.shape) if out is None else array._empty(out, like.shape, like)
 
 
@@ -104,8 +103,17 @@ def _workers(blocks: Blocks) -> int:
 
 
 @compiled
+def _add_rows(x, sums):  # type: ignore[no-untyped-def]
+    """sums += each row of x."""
+    for start in range(0, len(x), len(sums)):
+        row = x[start : start + len(sums)]
+        for c in range(len(row)):
+            sums[c] += row[c]
+
+
+@compiled
 def _add_moments(x, shift, sums, squares):  # type: ignore[no-untyped-def]
-    """sums += d and squares += d * d over the rows of x, with d = x - shift."""
+    """sums += d and squares += d * d for each row of x, with d = x - shift."""
     for start in range(0, len(x), len(shift)):
         row = x[start : start + len(shift)]
         for c in range(len(row)):
@@ -126,21 +134,20 @@ def _flush(sums, total):  # type: ignore[no-untyped-def]
 def _block_moments(x, mean, spread):  # type: ignore[no-untyped-def]
     """Of a block, for each column: its mean, and the sum of squared distances from it.
 
-    The sum of x * x minus the square of the sum would lose all digits where the mean is far from 0.
-    So the numbers are first shifted by a rough mean, that of the block's first eighth: it is off by
-    no more than sqrt(7) standard deviations, whatever the numbers are, and three bits are lost at
-    the worst (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+    Both begin as zeros. The sum of x * x minus the square of the sum would lose all digits where
+    the mean is far from 0. So the numbers are first shifted by a rough mean, that of the block's
+    first eighth. Whatever the numbers are, that is off by sqrt(15) standard deviations at most, and
+    four bits are lost (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance:
+    analysis and recommendations").
     """
     width = len(mean)
     rows = -(-len(x) // width)
     shift = np.zeros(width, np.float32)
     sums, squares = np.zeros_like(shift), np.zeros_like(shift)
     first = max(1, rows // 8)
-    _add_moments(x[: first * width], shift, sums, squares)
+    _add_rows(x[: first * width], shift)
     for c in range(width):
-        shift[c] = sums[c] / np.float32(first)
-    sums[:], squares[:] = 0, 0
-    mean[:], spread[:] = 0, 0
+        shift[c] /= np.float32(first)
     for start in range(0, len(x), RUN * width):
         _add_moments(x[start : start + RUN * width], shift, sums, squares)
         _flush(sums, mean)
@@ -149,30 +156,46 @@ def _block_moments(x, mean, spread):  # type: ignore[no-untyped-def]
     for c in range(width):
         total, count = mean[c], max(1, rows if c < last else rows - 1)
         mean[c] = shift[c] + total / count
-        spread[c] -= total * total / count
+        rest = spread[c] - total * total / count
+        spread[c] = 0 if rest < 0 else rest  # by rounding; NaN is not < 0
 
 
-@compiled
-def _merge(blocks, means, spreads, mean, spread):  # type: ignore[no-untyped-def]
-    """Mean and sum of squared distances of each channel, from those of the blocks' columns.
+@compiled(parallel=True)
+def _all_moments(blocks, x, means, spreads, workers, counter):  # type: ignore[no-untyped-def]
+    for _ in prange(workers):
+        task = take(counter)
+        while task < blocks.tasks:
+            start, stop = _block(blocks, task)
+            _block_moments(x[start:stop], means[task], spreads[task])
+            task = take(counter)
 
-    Two groups of m and n numbers whose means are delta apart (Chan, Golub & LeVeque 1983, 2.1):
-    the mean moves by delta * n / (m + n), and spread + spread' + delta^2 * m * n / (m + n).
+
+def _column_counts(blocks: Blocks) -> Array:
+    """How many numbers each mean of a block's columns is of: [tasks, width / C]."""
+    block = np.minimum(blocks.numbers, blocks.count - np.arange(blocks.tasks) * blocks.numbers)
+    from_column = block[:, None] - np.arange(0, blocks.width, blocks.channels)
+    return np.maximum(0, -(-from_column // blocks.width))
+
+
+def _statistics(blocks: Blocks, x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel, in float64.
+
+    From groups of n[i] numbers, together M, each with its mean and spread, the sum of squared
+    distances from its own mean:
+
+        mean = sum n[i] * mean[i] / M    var = sum (spread[i] + n[i] * (mean[i] - mean)^2) / M
     """
-    mean[:], spread[:] = 0, 0
-    m, width = 0, blocks.width
-    for task in range(blocks.tasks):
-        first, last = _block(blocks, task)
-        for start in range(0, min(last - first, width), blocks.channels):
-            n = -(-(last - first - start) // width)
-            share = n / (m + n)
-            more_mean = means[task, start : start + blocks.channels]
-            more_spread = spreads[task, start : start + blocks.channels]
-            for c in range(blocks.channels):
-                delta = more_mean[c] - mean[c]
-                mean[c] += delta * share
-                spread[c] += more_spread[c] + delta * delta * (m * share)
-            m += n
+    means, spreads = np.zeros((2, blocks.tasks, blocks.width))
+    _all_moments(blocks, x, means, spreads, _workers(blocks), new_counter())
+    means = means.reshape(-1, blocks.channels)  # [tasks, width] -> [tasks * width / C, C]
+    n = _column_counts(blocks).reshape(-1, 1)
+    count = blocks.count // blocks.channels
+    mean = (n * means).sum(axis=0) / count
+    means -= mean
+    means *= means
+    means *= n
+    means += spreads.reshape(-1, blocks.channels)
+    return mean, means.sum(axis=0) / count
 
 
 # --- forward -------------------------------------------------------------------------------------
@@ -201,9 +224,6 @@ def _normalise(x, mean, scale, shift, r, has_r, relu, y):  # type: ignore[no-unt
 def _normalise_all(  # type: ignore[no-untyped-def]
     blocks, x, mean, scale, shift, r, has_r, relu, y, workers, counter
 ):
-    """`_normalise`; mean, scale and shift are [C]."""
-    mean, scale = _columns(mean, blocks), _columns(scale, blocks)
-    shift = _columns(shift, blocks)
     for _ in prange(workers):
         # The last block first: it was read last, and may still lie in a cache.
         task = blocks.tasks - 1 - take(counter)
@@ -213,19 +233,17 @@ def _normalise_all(  # type: ignore[no-untyped-def]
             task = blocks.tasks - 1 - take(counter)
 
 
-@compiled(parallel=True)
-def _moments(blocks, x, mean, var, workers, counter):  # type: ignore[no-untyped-def]
-    """Mean and biased variance of each channel, in float64."""
-    means, spreads = np.empty((blocks.tasks, blocks.width)), np.empty((blocks.tasks, blocks.width))
-    for _ in prange(workers):
-        task = take(counter)
-        while task < blocks.tasks:
-            start, stop = _block(blocks, task)
-            _block_moments(x[start:stop], means[task], spreads[task])
-            task = take(counter)
-    _merge(blocks, means, spreads, mean, var)
-    for c in range(len(var)):
-        var[c] /= blocks.count // blocks.channels
+def _normalise_into(
+    y: Array, x: Array, mean: Array, scale: Array, shift: Array, residual: Array | None, relu: bool
+) -> None:
+    """The whole of x; mean, scale and shift are [C]."""
+    blocks, x = _cut(x), _flat(x)
+    columns = [_columns(values, blocks) for values in (mean, scale, shift)]
+    r = x if residual is None else _flat(residual)
+    _normalise_all(
+        blocks, x, *columns, r, residual is not None, relu, y.reshape(-1),
+        _workers(blocks), new_counter(),
+    )  # fmt: skip
 
 
 def batch_norm(
@@ -237,16 +255,16 @@ def batch_norm(
     relu: bool,
     out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
+    """y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual); also mean and var [C]."""
     if not _suits(x, residual, channels=(gamma, beta)):
         return array.batch_norm(x, gamma, beta, eps, residual, relu, out)
-    y, x, blocks = _result(out, x), _flat(x), _cut(x)
-    mean, var = np.empty((2, blocks.channels))
-    _moments(blocks, x, mean, var, _workers(blocks), new_counter())
+    y, x = _result(out, x), np.ascontiguousarray(x)
+    exact_mean, var = _statistics(_cut(x), _flat(x))
+    mean = exact_mean.astype(np.float32)
     scale = gamma / np.sqrt(var + eps)
-    mean32 = mean.astype(np.float32)
-    shift = beta - (mean - mean32) * scale  # with what the mean loses in float32
-    _normalise_into(y, blocks, x, mean32, scale, shift, residual, relu)
-    return y, mean32, var.astype(np.float32)
+    shift = beta + (mean - exact_mean) * scale  # what float32 took off the mean
+    _normalise_into(y, x, mean, scale, shift, residual, relu)
+    return y, mean, var.astype(np.float32)
 
 
 def fixed_batch_norm(
@@ -260,23 +278,12 @@ def fixed_batch_norm(
     relu: bool,
     out: Array | None = None,
 ) -> Array:
+    """As `batch_norm`, with `mean` and `var` given."""
     if not _suits(x, residual, channels=(gamma, beta, mean, var)):
         return array.fixed_batch_norm(x, gamma, beta, mean, var, eps, residual, relu, out)
     y = _result(out, x)
-    scale = gamma / np.sqrt(var.astype(np.float64) + eps)
-    _normalise_into(y, _cut(x), _flat(x), mean, scale, beta, residual, relu)
+    _normalise_into(y, x, mean, gamma / np.sqrt(var + eps), beta, residual, relu)
     return y
-
-
-def _normalise_into(
-    y: Array, blocks: Blocks, x: Array, mean: Array, scale: Array, shift: Array,
-    residual: Array | None, relu: bool,
-) -> None:  # fmt: skip
-    r = x if residual is None else _flat(residual)
-    _normalise_all(
-        blocks, x, mean, scale, shift, r, residual is not None, relu,
-        y.reshape(-1), _workers(blocks), new_counter(),
-    )  # fmt: skip
 
 
 # --- backward ------------------------------------------------------------------------------------
@@ -285,7 +292,10 @@ def _normalise_into(
 def slow_add_gradients(
     gy: Array, y: Array, x: Array, mean: Array, relu: bool, sums: Array, products: Array
 ) -> None:
-    """sums += g and products += g * (x - mean), all [width] or shorter, with g = gy where y > 0."""
+    """sums += g and products += g * (x - mean), for one row, with g = gy where y > 0.
+
+    The last row may be shorter than mean, sums and products, which are [width].
+    """
     n = len(gy)
     g = np.where(y > 0, gy, np.float32(0)) if relu else gy
     sums[:n] += g
@@ -296,10 +306,10 @@ def slow_spread_gradients(
     gy: Array, y: Array, x: Array, mean: Array, a: Array, b: Array, c: Array,
     relu: bool, gx: Array, g: Array,
 ) -> None:  # fmt: skip
-    """gx = a * g + b * (x - mean) + c, and g = gy where y > 0; without ReLU g is not written."""
+    """gx = a * g + b * (x - mean) + c, for one row, and g; without ReLU g is not written."""
     n = len(gy)
     masked = np.where(y > 0, gy, np.float32(0)) if relu else gy
-    gx[:] = a[:n] * masked + b[:n] * (x - mean[:n]) + c[:n]
+    gx[:] = a[:n] * masked + (b[:n] * (x - mean[:n]) + c[:n])
     if relu:
         g[:] = masked
 
@@ -326,22 +336,21 @@ def _gradient(e: Emitter, gy: Any, y: Any, relu: Any, i: Any) -> Any:
 
 @intrinsic
 def _add_gradients(typing, gy, y, x, mean, relu, sums, products):  # type: ignore[no-untyped-def]
-    """`slow_add_gradients`, emitted. (Numba's own vectors end where so many arrays may overlap.)"""
+    """`slow_add_gradients`, emitted: Numba gives up vectors where so many arrays may overlap."""
     signature = types.void(gy, y, x, mean, types.boolean, sums, products)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         e = Emitter(context, builder, TILE.lanes)
-        relu, count = arguments[4], e.count(signature.args[0], arguments[0])
-        places = [
-            None if kind == types.boolean else e.data(kind, value)
-            for kind, value in zip(signature.args, arguments, strict=True)
-        ]
-        gy, y, x, mean, _, sums, products = places
+        gy, y, x, mean, relu, sums, products = arguments
+        kinds = signature.args
+        count = e.count(kinds[0], gy)
+        gy, y, x, mean = (e.data(kinds[i], arguments[i]) for i in range(4))
+        sums, products = e.data(kinds[5], sums), e.data(kinds[6], products)
 
         def step(e: Emitter, i: Any) -> None:
             g = _gradient(e, gy, y, relu, i)
-            e.store(builder.fadd(e.load(sums, i), g), sums, i)
             centred = builder.fsub(e.load(x, i), e.load(mean, i))
+            e.store(builder.fadd(e.load(sums, i), g), sums, i)
             e.store(e.multiply_add(g, centred, e.load(products, i)), products, i)
 
         _each(context, builder, count, step)
@@ -357,12 +366,11 @@ def _spread_gradients(typing, gy, y, x, mean, a, b, c, relu, gx, g):  # type: ig
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         e = Emitter(context, builder, TILE.lanes)
-        relu, count = arguments[7], e.count(signature.args[0], arguments[0])
-        places = [
-            None if kind == types.boolean else e.data(kind, value)
-            for kind, value in zip(signature.args, arguments, strict=True)
-        ]
-        gy, y, x, mean, a, b, c, _, gx, g = places
+        gy, y, x, mean, a, b, c, relu, gx, g = arguments
+        kinds = signature.args
+        count = e.count(kinds[0], gy)
+        gy, y, x, mean, a, b, c = (e.data(kinds[i], arguments[i]) for i in range(7))
+        gx, g = e.data(kinds[8], gx), e.data(kinds[9], g)
 
         def step(e: Emitter, i: Any) -> None:
             masked = _gradient(e, gy, y, relu, i)
@@ -387,7 +395,6 @@ def _block_sums(gy, y, x, mean, relu, total_g, total_product):  # type: ignore[n
     """Sums of g and of g * (x - mean) over a block, for each column."""
     width = len(mean)
     sums, products = np.zeros_like(mean), np.zeros_like(mean)
-    total_g[:], total_product[:] = 0, 0
     for run in range(0, len(x), RUN * width):
         for start in range(run, min(run + RUN * width, len(x)), width):
             stop = min(start + width, len(x))
@@ -397,12 +404,9 @@ def _block_sums(gy, y, x, mean, relu, total_g, total_product):  # type: ignore[n
 
 
 @compiled(parallel=True)
-def _sums(  # type: ignore[no-untyped-def]
-    blocks, gy, y, x, mean, relu, sum_g, sum_product, workers, counter
+def _all_sums(  # type: ignore[no-untyped-def]
+    blocks, gy, y, x, mean, relu, sums, products, workers, counter
 ):
-    """Sums of g and of g * (x - mean) for each channel [C], in float64."""
-    mean = _columns(mean, blocks)
-    sums, products = np.empty((blocks.tasks, blocks.width)), np.empty((blocks.tasks, blocks.width))
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
@@ -412,30 +416,40 @@ def _sums(  # type: ignore[no-untyped-def]
                 sums[task], products[task],
             )  # fmt: skip
             task = take(counter)
-    sum_g[:], sum_product[:] = 0, 0
-    for task in range(blocks.tasks):
-        for start in range(0, blocks.width, blocks.channels):
-            for c in range(blocks.channels):
-                sum_g[c] += sums[task, start + c]
-                sum_product[c] += products[task, start + c]
+
+
+def _sums(
+    blocks: Blocks, gy: Array, y: Array, x: Array, mean: Array, relu: bool
+) -> tuple[Array, Array]:
+    """Sums of g and of g * (x - mean) for each channel [C], in float64. `mean` is [width]."""
+    sums = np.zeros((2, blocks.tasks, blocks.width))
+    _all_sums(blocks, gy, y, x, mean, relu, *sums, _workers(blocks), new_counter())
+    g, product = sums.reshape(2, -1, blocks.channels).sum(axis=1)
+    return g, product
+
+
+@compiled
+def _spread_block(gy, y, x, mean, a, b, c, relu, gx, g):  # type: ignore[no-untyped-def]
+    for start in range(0, len(gy), len(mean)):
+        stop = min(start + len(mean), len(gy))
+        spread_gradients(
+            gy[start:stop], y[start:stop], x[start:stop], mean, a, b, c, relu,
+            gx[start:stop], g[start:stop],
+        )  # fmt: skip
 
 
 @compiled(parallel=True)
-def _spread(  # type: ignore[no-untyped-def]
+def _spread_all(  # type: ignore[no-untyped-def]
     blocks, gy, y, x, mean, a, b, c, relu, gx, g, workers, counter
 ):
-    mean, a = _columns(mean, blocks), _columns(a, blocks)
-    b, c = _columns(b, blocks), _columns(c, blocks)
     for _ in prange(workers):
         task = blocks.tasks - 1 - take(counter)
         while task >= 0:
-            first, last = _block(blocks, task)
-            for start in range(first, last, blocks.width):
-                stop = min(start + blocks.width, last)
-                spread_gradients(
-                    gy[start:stop], y[start:stop], x[start:stop], mean, a, b, c, relu,
-                    gx[start:stop], g[start:stop],
-                )  # fmt: skip
+            start, stop = _block(blocks, task)
+            _spread_block(
+                gy[start:stop], y[start:stop], x[start:stop], mean, a, b, c, relu,
+                gx[start:stop], g[start:stop],
+            )  # fmt: skip
             task = blocks.tasks - 1 - take(counter)
 
 
@@ -450,54 +464,52 @@ def batch_norm_g(
     relu: bool,
     out: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
-    if not _suits(x, gy, y if relu else None, channels=(gamma, mean, var)):
+    """(gx, ggamma, gbeta, gresidual) of `batch_norm`. With d = x - mean and M numbers a channel:
+
+    gbeta = sum g    ggamma = sum g * d / std
+    gx = gamma / std * g  -  gamma * ggamma / (std^2 * M) * d  -  gamma * gbeta / (std * M)
+    """
+    if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
         return array.batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
     gx, blocks = _result(out, x), _cut(x)
     g = aligned(x.shape) if relu else gy
-    flat_gy, flat_x = _flat(gy), _flat(x)
-    flat_y = _flat(y) if relu else flat_gy
-    flat_g = g.reshape(-1) if relu else flat_gy
-    count = blocks.count // blocks.channels
+    arrays = [_flat(v) for v in (gy, y if relu else gy, x)]
+    means = _columns(mean, blocks)
+    gbeta, product = _sums(blocks, *arrays, means, relu)
     std = np.sqrt(var.astype(np.float64) + eps)
-    gbeta, product = np.empty((2, blocks.channels))
-    _sums(
-        blocks, flat_gy, flat_y, flat_x, mean, relu, gbeta, product,
-        _workers(blocks), new_counter(),
-    )  # fmt: skip
-    ggamma = product / std
-    a = gamma / std
-    _spread(
-        blocks, flat_gy, flat_y, flat_x, mean,
-        a, -a * ggamma / (std * count), -a * gbeta / count,
-        relu, gx.reshape(-1), flat_g, _workers(blocks), new_counter(),
+    a, ggamma, count = gamma / std, product / std, blocks.count // blocks.channels
+    factors = a, -a * ggamma / (std * count), -a * gbeta / count
+    _spread_all(
+        blocks, *arrays, means, *[_columns(f, blocks) for f in factors], relu,
+        gx.reshape(-1), (g if relu else gx).reshape(-1), _workers(blocks), new_counter(),
     )  # fmt: skip
     return gx, ggamma.astype(np.float32), gbeta.astype(np.float32), g
 
 
 @compiled
-def _scale_gradient(gy, y, a, relu, gx, g):  # type: ignore[no-untyped-def]
-    """gx = a * g, and g = gy where y > 0; without ReLU g is not written. All of one row."""
-    if relu:
-        for c in range(len(gy)):
-            value = gy[c]
-            g[c] = value if y[c] > 0 else np.float32(0)
-            gx[c] = a[c] * g[c]
-    else:
-        for c in range(len(gy)):
-            gx[c] = a[c] * gy[c]
+def _scale_block(gy, y, a, relu, gx, g):  # type: ignore[no-untyped-def]
+    """gx = a * g, and g = gy where y > 0; without ReLU g is not written."""
+    for start in range(0, len(gy), len(a)):
+        stop = min(start + len(a), len(gy))
+        gy_row, gx_row = gy[start:stop], gx[start:stop]
+        if relu:
+            y_row, g_row = y[start:stop], g[start:stop]
+            for c in range(len(gy_row)):
+                value = gy_row[c] if y_row[c] > 0 else np.float32(0)
+                g_row[c] = value
+                gx_row[c] = a[c] * value
+        else:
+            for c in range(len(gy_row)):
+                gx_row[c] = a[c] * gy_row[c]
 
 
 @compiled(parallel=True)
 def _scale_all(blocks, gy, y, a, relu, gx, g, workers, counter):  # type: ignore[no-untyped-def]
-    a = _columns(a, blocks)
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
-            first, last = _block(blocks, task)
-            for start in range(first, last, blocks.width):
-                stop = min(start + blocks.width, last)
-                row_gy, row_y = gy[start:stop], y[start:stop]
-                _scale_gradient(row_gy, row_y, a, relu, gx[start:stop], g[start:stop])
+            start, stop = _block(blocks, task)
+            _scale_block(gy[start:stop], y[start:stop], a, relu, gx[start:stop], g[start:stop])
             task = take(counter)
 
 
@@ -512,27 +524,21 @@ def fixed_batch_norm_g(
     relu: bool,
     out: Array | None = None,
 ) -> tuple[Array, Array | None, Array | None, Array]:
+    """(gx, ggamma, gbeta, gresidual) of `fixed_batch_norm`: gx = g * gamma / std, no more."""
     if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
         return array.fixed_batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
     gx, blocks = _result(out, gy), _cut(gy)
     g = aligned(gy.shape) if relu else gy
-    flat_gy = _flat(gy)
-    flat_y, flat_g = (_flat(y), g.reshape(-1)) if relu else (flat_gy, flat_gy)
+    arrays = [_flat(v) for v in (gy, y if relu else gy)]
     std = np.sqrt(var.astype(np.float64) + eps)
-    sums = None
-    if x is not None:
-        gbeta, product = np.empty((2, blocks.channels))
-        _sums(
-            blocks, flat_gy, flat_y, _flat(x), mean, relu, gbeta, product,
-            _workers(blocks), new_counter(),
-        )  # fmt: skip
-        sums = (product / std).astype(np.float32), gbeta.astype(np.float32)
-    ggamma, gbeta = sums or (None, None)
     _scale_all(
-        blocks, flat_gy, flat_y, gamma / std, relu, gx.reshape(-1), flat_g,
-        _workers(blocks), new_counter(),
+        blocks, *arrays, _columns(gamma / std, blocks), relu,
+        gx.reshape(-1), (g if relu else gx).reshape(-1), _workers(blocks), new_counter(),
     )  # fmt: skip
-    return gx, ggamma, gbeta, g
+    if x is None:
+        return gx, None, None, g
+    gbeta, product = _sums(blocks, *arrays, _flat(x), _columns(mean, blocks), relu)
+    return gx, (product / std).astype(np.float32), gbeta.astype(np.float32), g
 
 
 # --- ReLU alone ----------------------------------------------------------------------------------
@@ -573,6 +579,7 @@ def _relu_gx_all(blocks, gy, y, gx, workers, counter):  # type: ignore[no-untype
 
 
 def relu(x: Array, out: Array | None = None) -> Array:
+    """y = 0 where x < 0, else x."""
     if not _suits(x):
         return array.relu(x, out)
     y, blocks = _result(out, x), _cut(x)
@@ -581,6 +588,7 @@ def relu(x: Array, out: Array | None = None) -> Array:
 
 
 def relu_gx(gy: Array, y: Array, out: Array | None = None) -> Array:
+    """gx = gy where y > 0, else 0."""
     if not _suits(gy, y):
         return array.relu_gx(gy, y, out)
     gx, blocks = _result(out, gy), _cut(gy)

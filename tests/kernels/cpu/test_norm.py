@@ -222,6 +222,16 @@ def test_without_relu_the_gradient_of_the_residual_is_gy_itself() -> None:
         assert getattr(norm, name)(*given_)[3] is given_[0]
 
 
+@pytest.mark.parametrize("name", ["batch_norm_g", "fixed_batch_norm_g"])
+def test_inputs_may_be_read_only(name: str) -> None:
+    given_ = arguments(name, (2, 3, 3, 4), relu=False, residual=True, seed=8)
+    result = getattr(norm, name)(*given_)
+    for a in given_:
+        if isinstance(a, np.ndarray):
+            a.flags.writeable = False
+    assert_equal(getattr(norm, name)(*given_), result)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_float64_is_the_array_kernels_work(name: str) -> None:
     given_ = in_float64(arguments(name, (2, 3, 3, 4), relu=True, residual=True, seed=7))
