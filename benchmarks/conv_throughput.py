@@ -1,6 +1,7 @@
 """Time every distinct convolution of ResNet-50 at 224 pixels, forward and both gradients.
 
     python benchmarks/conv_throughput.py [--device gpu] [--against torch] [--json FILE]
+    python benchmarks/conv_throughput.py --ladder [--plot FILE.png]
 
 GFLOP/s are also given as a share of what this machine's own matrix product reaches, measured in the
 same rounds. A ratio is the other engine's time divided by ours: above 1 we are faster.
@@ -9,6 +10,7 @@ same rounds. A ratio is the other engine's time divided by ours: above 1 we are 
 import sys
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +24,7 @@ from _common import (
     save_json,
 )
 from _engines import ENGINES, PASSES, PIXELS, Convolution, ResNetNp, engine_names
+from _ladder import DEFAULT_LAYER, climb
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
@@ -30,7 +33,7 @@ from rich.table import Table
 import resnet_np as rnp
 from resnet_np import Tensor
 from resnet_np.autograd.conv import as_padding, as_pair
-from resnet_np.command import run_command
+from resnet_np.command import at_least, run_command
 
 # Large enough that a matrix product reaches its best, small enough to take its turn often.
 GEMM_SIZE = {"cpu": 1024, "gpu": 8192}
@@ -123,7 +126,24 @@ def table(rows: list[dict[str, Any]], names: list[str], title: str) -> Table:
 
 
 def main() -> None:
-    args = parse(benchmark_parser(__doc__.splitlines()[0], batches=[1, 8]))
+    parser = benchmark_parser(__doc__.splitlines()[0], batches=[1, 8])
+    parser.add_argument(
+        "--ladder",
+        action="store_true",
+        help="instead: one layer, one image, one core, on each rung of docs/fast_convolution.md",
+    )
+    parser.add_argument(
+        "--layer",
+        type=at_least(1),
+        nargs=4,
+        default=DEFAULT_LAYER,
+        metavar=("PIXELS", "C", "K", "SIZE"),
+        help="of the ladder",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the ladder's roofline")
+    args = parse(parser)
+    if args.ladder:
+        return climb(args, distinct_convolutions())
     names = engine_names(args.against, "convolution", args.device)
     facts = machine(args.device, blas_threads())
     jobs = [(n, *pair) for n in args.batch for pair in distinct_convolutions().items()]
