@@ -85,10 +85,12 @@ A4: Matrix = [
     [0, 1, -1, 8, -8, 1],
 ]
 
-# Tiles of a group.
+# Tiles of a group. Each number of U that comes from memory is multiplied so often, and so many
+# patches have to stay in the cache.
 MOST_TILES = 48
-# At least so many tasks for each worker, or the last one to finish keeps the others waiting.
-TASKS_PER_WORKER = 2
+# At least so many tasks for each worker, and at most such a part of the time without one.
+TASKS_PER_WORKER, MOST_IDLE = 2, 0.1
+LEAST_GAIN = 1.4  # fewer products than in the plain convolution by this factor pay the transforms
 LINE = 16  # numbers of a cache line
 
 
@@ -331,6 +333,7 @@ class Layer(NamedTuple):
 
     top, left : the border of zeros
     down, across : how many tiles cover an image
+    group, parts : a task is `group` tiles, and one of so many parts of the output channels
     """
 
     images: int
@@ -345,10 +348,8 @@ class Layer(NamedTuple):
     m: int
     down: int
     across: int
-
-    @property
-    def tiles(self) -> int:
-        return self.images * self.down * self.across
+    group: int
+    parts: int
 
 
 @compiled
@@ -359,8 +360,9 @@ def _place(layer, number):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _transform_input(layer, x, first, last, zeros, v, plane):  # type: ignore[no-untyped-def]
-    """V of the tiles from first to last: [a*a, tiles, C], with `plane` numbers for each place."""
+def _transform_input(layer, x, first, last, zeros, v):  # type: ignore[no-untyped-def]
+    """V of the tiles from first to last: [a*a, tiles, C]."""
+    plane = len(v) // (layer.m + 2) ** 2
     c, row, count = layer.channels, layer.width * layer.channels, layer.channels // LANES
     for number in range(first, last):
         image, p, q = _place(layer, number)
@@ -379,64 +381,82 @@ def _transform_input(layer, x, first, last, zeros, v, plane):  # type: ignore[no
 
 
 @compiled
-def _transform_output(  # type: ignore[no-untyped-def]
-    layer, sums, plane, pitch, first, last, k0, k1, b, r, y, has_r, relu
-):
-    """The output channels k0 to k1 of the tiles from first to last; sums [a*a, tiles, pitch]."""
-    m, row = layer.m, layer.columns * layer.k
+def _transform_output(layer, sums, first, last, panel0, panel1, b, r, y, has_r, relu):  # type: ignore[no-untyped-def]
+    """Y of the tiles from first to last, for some panels of output channels."""
+    m, k, row, plane = layer.m, layer.k, layer.columns * layer.k, len(sums) // (layer.m + 2) ** 2
+    k0, pitch = panel0 * PANEL, (panel1 - panel0) * PANEL
+    count = min(pitch, k - k0) // LANES
     for number in range(first, last):
         image, p, q = _place(layer, number)
-        at, y0 = (number - first) * pitch, (image * layer.rows + p) * row + q * layer.k + k0
         rows, columns = min(m, layer.rows - p), min(m, layer.columns - q)
-        count = (k1 - k0) // LANES
+        at, y0 = (number - first) * pitch, (image * layer.rows + p) * row + q * k + k0
         if m == 2:
             _output_2(
-                sums, at, plane, y, y0, row, layer.k, rows, columns, b, k0, r, has_r, relu, count
-            )
+                sums, at, plane, y, y0, row, k, rows, columns, b, k0, r, has_r, relu, count
+            )  # fmt: skip
         else:
             _output_4(
-                sums, at, plane, y, y0, row, layer.k, rows, columns, b, k0, r, has_r, relu, count
-            )
+                sums, at, plane, y, y0, row, k, rows, columns, b, k0, r, has_r, relu, count
+            )  # fmt: skip
+
+
+@compiled
+def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, runs):  # type: ignore[no-untyped-def]
+    """M = V @ U for each place, for some panels of output channels: the sum over c.
+
+    v : [a*a, tiles, C], sums : [a*a, tiles, PANEL * number of panels], both with planes as large
+        as the buffers allow
+    """
+    c, places, panels = layer.channels, (layer.m + 2) ** 2, -(-layer.k // PANEL)
+    v_plane, sums_plane = len(v) // places, len(sums) // places
+    filled = -(-tiles // ROWS) * ROWS
+    for i in range(filled):  # the last tile is repeated until the last register tile is full
+        v_at[i] = min(i, tiles - 1) * c
+        sums_at[i] = min(i, tiles - 1) * (panel1 - panel0) * PANEL
+    for place in range(places):
+        for panel in range(panel0, panel1):
+            u0 = (place * panels + panel) * c * PANEL
+            sums0 = place * sums_plane + (panel - panel0) * PANEL
+            for i in range(0, filled, ROWS):
+                tile(
+                    sums, sums0, sums_at, i, v, place * v_plane, v_at, runs, c,
+                    u, u0, zeros, 0, sums, False, False,
+                )  # fmt: skip
 
 
 @compiled(parallel=True)
 def _convolve(  # type: ignore[no-untyped-def]
-    layer, x, u, b, r, y, has_r, relu, group, parts, vs, sums, places, zeros, runs, counter
+    layer, x, u, b, r, y, has_r, relu, vs, sums, places, zeros, runs, counter
 ):
-    c, a = layer.channels, layer.m + 2
     tiles, panels = layer.images * layer.down * layer.across, -(-layer.k // PANEL)
-    tasks = -(-tiles // group) * parts
-    v_plane, sums_plane = vs.shape[1] // (a * a), sums.shape[1] // (a * a)
+    tasks = -(-tiles // layer.group) * layer.parts
     for worker in prange(len(vs)):
-        v, total, v_at, total_at = vs[worker], sums[worker], places[worker, 0], places[worker, 1]
         task = take(counter)
         while task < tasks:
-            first = task // parts * group
-            last, part = min(tiles, first + group), task % parts
-            panel0, panel1 = panels * part // parts, panels * (part + 1) // parts
-            pitch = (panel1 - panel0) * PANEL
-            for i in range(
-                group
-            ):  # beyond the last tile it is repeated until a register tile is full
-                v_at[i], total_at[i] = (
-                    min(i, last - first - 1) * c,
-                    min(i, last - first - 1) * pitch,
-                )
-            _transform_input(layer, x, first, last, zeros, v, v_plane)
-            for place in range(a * a):
-                for panel in range(panel0, panel1):
-                    total0 = place * sums_plane + (panel - panel0) * PANEL
-                    u0 = (place * panels + panel) * c * PANEL
-                    for i in range(0, last - first, ROWS):
-                        tile(
-                            total, total0, total_at, i, v, place * v_plane, v_at, runs, c,
-                            u, u0, zeros, 0, total, False, False,
-                        )  # fmt: skip
-            k0, k1 = panel0 * PANEL, min(layer.k, panel1 * PANEL)
+            first, part = task // layer.parts * layer.group, task % layer.parts
+            last = min(tiles, first + layer.group)
+            panel0, panel1 = panels * part // layer.parts, panels * (part + 1) // layer.parts
+            _transform_input(layer, x, first, last, zeros, vs[worker])
+            _multiply(
+                layer, u, vs[worker], sums[worker], last - first, panel0, panel1,
+                places[worker, 0], places[worker, 1], zeros, runs,
+            )  # fmt: skip
             _transform_output(
-                layer, total, sums_plane, pitch, first, last, k0, k1, b, r, y, has_r, relu
+                layer, sums[worker], first, last, panel0, panel1, b, r, y, has_r, relu
             )
             task = take(counter)
+
+
+def _parts(groups: int, panels: int, workers: int) -> int:
+    """In how many parts to split the output channels: as few as leave nobody idle for long.
+
+    Few, because each part transforms the input of its tiles again.
+    """
+    for parts in range(1, panels):
+        tasks = groups * parts
+        if tasks >= workers * TASKS_PER_WORKER and -tasks % workers <= tasks * MOST_IDLE:
+            return parts
+    return panels
 
 
 def suits(
@@ -444,13 +464,18 @@ def suits(
 ) -> int:
     """The tile size m with which this convolution is fastest here, or 0 if that is not this way.
 
-    The batch has no say, or an image's result would depend on what else is in its batch.
+    Counted are the products of one image, in whole register tiles. How many images come has no say,
+    or an image's result would depend on what else is in its batch.
     """
     r, s, c, k = w_shape
-    p, q = output_sizes(x_shape, (r, s), stride, padding)
-    if (r, s, *stride) != (3, 3, 1, 1) or c % LANES or k % LANES or min(p, q) < 2:
+    if (r, s, *stride) != (3, 3, 1, 1) or c % LANES or k % LANES:
         return 0
-    return 4 if min(p, q) >= 16 else 2
+    p, q = output_sizes(x_shape, (r, s), stride, padding)
+    work = {0: -(-p * q // ROWS) * 9 / LEAST_GAIN}
+    for m in (2, 4):
+        tiles = -(-p // m) * -(-q // m)
+        work[m] = -(-tiles // ROWS) * (m + 2) ** 2
+    return min(work, key=lambda m: work[m])
 
 
 def convolve(
@@ -472,18 +497,19 @@ def convolve(
     n, h, w, c = x.shape
     _, p, q, _ = y.shape
     (top, _), (left, _) = padding
-    layer = Layer(n, h, w, c, p, q, k, top, left, m, -(-p // m), -(-q // m))
+    down, across = -(-p // m), -(-q // m)
     places, panels, workers = (m + 2) ** 2, u.shape[1], worker_count()
-    groups = -(-layer.tiles // MOST_TILES)
-    group = -(-layer.tiles // (groups * ROWS)) * ROWS
-    parts = min(panels, max(1, -(-workers * TASKS_PER_WORKER // groups)))
-    most = -(-panels // parts) * PANEL
-    # One cache line more than a plane needs, or all planes would begin in the same cache set.
-    v_plane, sums_plane = group * c + LINE, group * most + LINE
+    tiles = max(1, n * down * across)
+    groups = -(-tiles // MOST_TILES)
+    group = -(-tiles // (groups * ROWS)) * ROWS
+    parts = _parts(groups, panels, workers)
+    layer = Layer(n, h, w, c, p, q, k, top, left, m, down, across, group, parts)
+    # One cache line more than a plane needs, or all planes would share one set of the cache.
+    v_plane, sums_plane = group * c + LINE, group * -(-panels // parts) * PANEL + LINE
     _convolve(
         layer, x.reshape(-1), u.reshape(-1), bias,
         (y if residual is None else residual).reshape(-1), y.reshape(-1),
-        residual is not None, relu, group, parts,
+        residual is not None, relu,
         np.empty((workers, places * v_plane), np.float32),
         np.empty((workers, places * sums_plane), np.float32),
         np.empty((workers, 2, group), np.int64),

@@ -232,3 +232,9 @@ for m in (2, 4):
     expected = exact(x, w, b, ONE) + 1
     for m, y in zip(FORMS, results, strict=True):
         assert_near(y, np.maximum(expected, 0), m)
+
+
+@sizes
+def test_no_images(m: int) -> None:
+    x, w, b = draw((0, 7, 7), LANES, LANES)
+    assert run(x, w, b, ONE, m).shape == (0, 7, 7, LANES)
