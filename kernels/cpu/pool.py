@@ -14,7 +14,7 @@ from numba import prange
 
 from resnet_np.kernels import Array, Padding, Pair, array, output_sizes
 from resnet_np.kernels.cpu.compiling import compiled
-from resnet_np.kernels.cpu.conv import aligned
+from resnet_np.kernels.cpu.conv import aligned, empty
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 from resnet_np.kernels.cpu.windows import largest, mean, total_where
 
@@ -96,11 +96,6 @@ def _taps(grid, n, row, column, shape):  # type: ignore[no-untyped-def]
     return start, down, across, count_r, count_s, first, grid.taps_r * grid.size_s, grid.taps_s
 
 
-def _result(out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-    """`out`, if it will do, or a new array."""
-    return aligned(shape) if out is None else array._empty(out, shape, like)
-
-
 def _band(shape: tuple[int, ...]) -> int:
     """How many rows [W, C] of a result [N, H, W, C] make a task."""
     return max(1, BAND_NUMBERS // max(1, shape[2] * shape[3]))
@@ -145,7 +140,7 @@ def _largest(
     x: Array, size: Pair, stride: Pair, padding: Padding, out: Array | None, index: Array | None
 ) -> Array:
     p, q = output_sizes(x.shape, size, stride, padding)
-    y = _result(out, (len(x), p, q, x.shape[3]), x)
+    y = empty(out, (len(x), p, q, x.shape[3]))
     _max_pool(
         _forward(*_windows(x.shape, size, stride, padding)),
         np.ascontiguousarray(x).reshape(-1), x.shape,
@@ -179,7 +174,7 @@ def max_pool_gx(
 ) -> Array:
     if gy.dtype != np.float32:
         return array.max_pool_gx(gy, index, x_shape, size, stride, padding, out)
-    gx = _result(out, x_shape, gy)
+    gx = empty(out, x_shape)
     _max_pool_gx(
         _backward(*_windows(x_shape, size, stride, padding)),
         np.ascontiguousarray(gy).reshape(-1), np.ascontiguousarray(index).reshape(-1), gy.shape,
@@ -212,7 +207,7 @@ def avg_pool(
         return array.avg_pool(x, size, stride, padding, out)
     p, q = output_sizes(x.shape, size, stride, padding)
     shape = len(x), p, q, x.shape[3]
-    y = _result(out, shape, x)
+    y = empty(out, shape)
     _totals(
         _forward(*_windows(x.shape, size, stride, padding)),
         np.ascontiguousarray(x).reshape(-1), x.shape, True, y.reshape(-1),
@@ -233,7 +228,7 @@ def avg_pool_gx(
     if gy.dtype != np.float32:
         return array.avg_pool_gx(gy, x_shape, size, stride, padding, out)
     share = gy / array._window_area(gy, x_shape, size, stride, padding)
-    gx = _result(out, x_shape, gy)
+    gx = empty(out, x_shape)
     _totals(
         _backward(*_windows(x_shape, size, stride, padding)),
         np.ascontiguousarray(share).reshape(-1), gy.shape, False, gx.reshape(-1),
@@ -262,7 +257,7 @@ def global_avg_pool(x: Array, out: Array | None = None) -> Array:
     if x.dtype != np.float32:
         return array.global_avg_pool(x, out)
     n, h, _, c = x.shape
-    y, workers = _result(out, (n, c), x), worker_count()
+    y, workers = empty(out, (n, c)), worker_count()
     _global_mean(
         np.ascontiguousarray(x).reshape(-1), x.shape, np.empty((workers, h * c), np.float32),
         y.reshape(-1), workers, new_counter(),
