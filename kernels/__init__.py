@@ -18,6 +18,7 @@ Every kernel exists more than once, with the same name and signature:
 
     reference.py   naive loops: the definition, for tests and readers
     array.py       whole-array operations, for NumPy and CuPy alike: im2col + matrix product
+    cpu/           compiled by Numba, for float32 arrays of NumPy
 
 `of(x)` picks the module that is right for an array. It is the only switch in the project. A result
 is written into `out` where one is given: a contiguous array of the result's shape and dtype.
@@ -49,10 +50,23 @@ def get_array_module(x: Array) -> Any:
 
 
 def of(x: Array) -> ModuleType:
-    """The kernels for `x`, chosen by the array's type and nothing else."""
+    """The kernels for `x`, chosen by the array's type and dtype and nothing else."""
     from resnet_np.kernels import array
 
-    return array
+    if not is_compiled(x):
+        return array
+    from resnet_np.kernels import cpu
+
+    return cpu
+
+
+def is_compiled(x: Array) -> bool:
+    """Whether there are compiled kernels for arrays like `x`."""
+    if get_array_module(x) is not np or x.dtype != np.float32:
+        return False
+    from resnet_np.kernels import cpu
+
+    return cpu.COMPILED
 
 
 def output_sizes(x_shape: tuple[int, ...], size: Pair, stride: Pair, padding: Padding) -> Pair:

@@ -9,8 +9,9 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +33,34 @@ def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any
         return function
     dispatcher = numba.njit(function, parallel=parallel, nogil=True, error_model="numpy")
     dispatcher._cache = _Cache(function)
-    return dispatcher
+    return _one_at_a_time(dispatcher) if parallel else dispatcher
+
+
+_lock = threading.Lock()
+
+
+def _one_at_a_time(dispatcher: Any) -> Callable:
+    """Keep Python's threads apart where Numba's only pool of threads is its simplest.
+
+    Two threads that enter "workqueue" at the same time end the process.
+    """
+
+    @wraps(dispatcher.py_func)
+    def run(*arguments: Any) -> None:
+        if _is_reentrant():
+            dispatcher(*arguments)
+        else:
+            with _lock:
+                dispatcher(*arguments)
+
+    return run
+
+
+def _is_reentrant() -> bool:
+    try:
+        return numba.threading_layer() != "workqueue"
+    except ValueError:  # nothing has run in parallel yet
+        return False
 
 
 class _Locator(_CacheLocator):

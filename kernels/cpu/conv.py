@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from resnet_np.kernels import Array, Padding, Pair, check_out, output_sizes
+from resnet_np.kernels import Array, Padding, Pair, check_out
 from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.memory import clear, copy
 from resnet_np.kernels.cpu.microkernel import PANEL, ROWS, tile
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 
@@ -141,38 +142,47 @@ def pack_turned(w: Array, first: Pair, stride: Pair) -> Array:
     return packed
 
 
+@compiled
+def _pack_panels(w, packed, counter):  # type: ignore[no-untyped-def]
+    size_r, size_s, c, k = w.shape
+    w, flat = w.reshape(-1), packed.reshape(-1)
+    panel = take(counter)
+    while panel < len(packed):
+        k0 = panel * PANEL
+        used = min(PANEL, k - k0)
+        for i in range(size_r * size_s * c):
+            into = (panel * size_r * size_s * c + i) * PANEL
+            copy(flat, into, w, i * k + k0, used)
+            clear(flat, into + used, PANEL - used)
+        panel = take(counter)
+
+
 @compiled(parallel=True)
 def _pack(w, packed, workers, counter):  # type: ignore[no-untyped-def]
-    size_r, size_s, c, k = w.shape
     for _ in prange(workers):
+        _pack_panels(w, packed, counter)
+
+
+@compiled
+def _pack_turned_panels(w, packed, counter):  # type: ignore[no-untyped-def]
+    size_r, size_s, c, k = w.shape
+    panel = take(counter)
+    while panel < len(packed):
+        c0 = panel * PANEL
+        used = min(PANEL, c - c0)
+        for r in range(size_r):
+            for s in range(size_s):
+                into = packed[panel, size_r - 1 - r, size_s - 1 - s]
+                for i in range(k):
+                    for j in range(PANEL):
+                        into[i, j] = w[r, s, c0 + j, i] if j < used else 0
         panel = take(counter)
-        while panel < len(packed):
-            k0 = panel * PANEL
-            used = min(PANEL, k - k0)
-            for r in range(size_r):
-                for s in range(size_s):
-                    for i in range(c):
-                        packed[panel, r, s, i, :used] = w[r, s, i, k0 : k0 + used]
-                        packed[panel, r, s, i, used:] = 0
-            panel = take(counter)
 
 
 @compiled(parallel=True)
 def _pack_turned(w, packed, workers, counter):  # type: ignore[no-untyped-def]
-    size_r, size_s, c, k = w.shape
     for _ in prange(workers):
-        panel = take(counter)
-        while panel < len(packed):
-            c0 = panel * PANEL
-            used = min(PANEL, c - c0)
-            for r in range(size_r):
-                for s in range(size_s):
-                    into = packed[panel, size_r - 1 - r, size_s - 1 - s]
-                    for i in range(k):
-                        for j in range(used):
-                            into[i, j] = w[r, s, c0 + j, i]
-                        into[i, used:] = 0
-            panel = take(counter)
+        _pack_turned_panels(w, packed, counter)
 
 
 def pack_bias(b: Array | None, k: int) -> Array:
@@ -214,18 +224,21 @@ def _copy_window(grid, x, n0, n1, top, height, width, buffer):  # type: ignore[n
         for row in range(height):
             start, y = (n * height + row) * width * c, top + row
             if y < 0 or y >= grid.height:
-                buffer[start : start + width * c] = 0
+                clear(buffer, start, width * c)
                 continue
             source = (((n0 + n) * grid.height + y) * grid.width + first - grid.left) * c
-            buffer[start : start + first * c] = 0
-            buffer[start + first * c : start + last * c] = x[source : source + (last - first) * c]
-            buffer[start + last * c : start + width * c] = 0
+            clear(buffer, start, first * c)
+            copy(buffer, start + first * c, x, source, (last - first) * c)
+            clear(buffer, start + last * c, (width - last) * c)
 
 
 @compiled
-def _store_edge(y, y0, y_at, i, edge, used, r, has_r, relu):  # type: ignore[no-untyped-def]
-    """The first `used` channels of a tile [ROWS, PANEL], for the panel that K does not fill."""
-    for row in range(ROWS):
+def _store_edge(y, y0, y_at, i, rows, edge, used, r, has_r, relu):  # type: ignore[no-untyped-def]
+    """The first `used` channels of a tile [ROWS, PANEL], for the panel that K does not fill.
+
+    Only its first `rows` pixels: where y is the shortcut, one twice would add that twice.
+    """
+    for row in range(rows):
         place = y0 + y_at[i + row]
         for k in range(used):
             total = edge[row * PANEL + k]
@@ -234,51 +247,55 @@ def _store_edge(y, y0, y_at, i, edge, used, r, has_r, relu):  # type: ignore[no-
             y[place + k] = 0 if relu and total < 0 else total
 
 
-@compiled(parallel=True)
-def _convolve(  # type: ignore[no-untyped-def]
-    grid, x, w, b, r, y, k, has_r, relu, groups, buffers, places, edges, runs, edge_at, counter
+@compiled
+def _convolve_blocks(  # type: ignore[no-untyped-def]
+    grid, x, w, b, r, y, k, has_r, relu, groups, buffer, places, edge, runs, edge_at, counter
 ):
-    run = grid.size_s * grid.channels
-    panels = -(-k // PANEL)
+    """One worker: block by block, for each a group of panels."""
+    run, panels = grid.size_s * grid.channels, -(-k // PANEL)
     height = (grid.block_rows - 1) * grid.stride_r + grid.size_r
     width = (grid.columns - 1) * grid.stride_s + grid.size_s
     down = -(-grid.rows // grid.block_rows)
     tasks = -(-grid.images // grid.block_images) * down * groups
-    for worker in prange(len(buffers)):
-        x_at, y_at, edge = places[worker, 0], places[worker, 1], edges[worker]
+    x_at, y_at = places[0], places[1]
+    task = take(counter)
+    while task < tasks:
+        block, group = task // groups, task % groups
+        n0, p0 = block // down * grid.block_images, block % down * grid.block_rows
+        n1, p1 = min(grid.images, n0 + grid.block_images), min(grid.rows, p0 + grid.block_rows)
+        top = p0 * grid.stride_r - grid.top
+        if grid.copied:
+            source, x0 = buffer, 0
+            _copy_window(grid, x, n0, n1, top, height, width, source)
+            pixels = _place_pixels(grid, n0, n1, p0, p1, height, width, x_at, y_at)
+        else:
+            source, x0 = x, ((n0 * grid.height + top) * grid.width - grid.left) * grid.channels
+            pixels = _place_pixels(grid, n0, n1, p0, p1, grid.height, grid.width, x_at, y_at)
+        y_block = grid.y_start + n0 * grid.y_image + p0 * grid.y_row
+        for panel in range(panels * group // groups, panels * (group + 1) // groups):
+            k0, w0 = panel * PANEL, panel * len(runs) * run * PANEL
+            y0 = y_block + k0
+            whole = k0 + PANEL <= k
+            for i in range(0, pixels, ROWS):
+                tile(
+                    y if whole else edge, y0 if whole else 0, y_at if whole else edge_at, i,
+                    source, x0, x_at, runs, run, w, w0, b, k0, r, has_r and whole, relu and whole,
+                )  # fmt: skip
+                if not whole:
+                    rows = min(ROWS, pixels - i)
+                    _store_edge(y, y0, y_at, i, rows, edge, k - k0, r, has_r, relu)
         task = take(counter)
-        while task < tasks:
-            block, group = task // groups, task % groups
-            n0, p0 = block // down * grid.block_images, block % down * grid.block_rows
-            n1, p1 = min(grid.images, n0 + grid.block_images), min(grid.rows, p0 + grid.block_rows)
-            top = p0 * grid.stride_r - grid.top
-            if grid.copied:
-                source, x0 = buffers[worker], 0
-                _copy_window(grid, x, n0, n1, top, height, width, source)
-                pixels = _place_pixels(grid, n0, n1, p0, p1, height, width, x_at, y_at)
-            else:
-                source = x
-                x0 = ((n0 * grid.height + top) * grid.width - grid.left) * grid.channels
-                size = grid.height, grid.width
-                pixels = _place_pixels(grid, n0, n1, p0, p1, size[0], size[1], x_at, y_at)
-            y_block = grid.y_start + n0 * grid.y_image + p0 * grid.y_row
-            for panel in range(panels * group // groups, panels * (group + 1) // groups):
-                k0, w0 = panel * PANEL, panel * len(runs) * run * PANEL
-                y0 = y_block + k0
-                if k0 + PANEL <= k:
-                    for i in range(0, pixels, ROWS):
-                        tile(
-                            y, y0, y_at, i, source, x0, x_at, runs, run,
-                            w, w0, b, k0, r, has_r, relu,
-                        )  # fmt: skip
-                else:
-                    for i in range(0, pixels, ROWS):
-                        tile(
-                            edge, 0, edge_at, 0, source, x0, x_at[i:], runs, run,
-                            w, w0, b, k0, r, False, False,
-                        )  # fmt: skip
-                        _store_edge(y, y0, y_at, i, edge, k - k0, r, has_r, relu)
-            task = take(counter)
+
+
+@compiled(parallel=True)
+def _convolve(  # type: ignore[no-untyped-def]
+    grid, x, w, b, r, y, k, has_r, relu, groups, buffers, places, edges, runs, edge_at, counter
+):
+    for worker in prange(len(buffers)):
+        _convolve_blocks(
+            grid, x, w, b, r, y, k, has_r, relu, groups,
+            buffers[worker], places[worker], edges[worker], runs, edge_at, counter,
+        )  # fmt: skip
 
 
 def convolve(
@@ -307,20 +324,9 @@ def convolve(
         np.empty((workers, buffer), np.float32),
         np.empty((workers, 2, grid.block_pixels + ROWS), np.int64),
         np.empty((workers, ROWS * PANEL), np.float32),
-        np.arange(grid.size_r) * pitch, np.arange(ROWS) * PANEL, new_counter(),
+        np.arange(grid.size_r) * pitch, np.arange(grid.block_pixels + ROWS) % ROWS * PANEL,
+        new_counter(),
     )  # fmt: skip
-
-
-def conv2d(
-    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, out: Array | None = None
-) -> Array:
-    """See `array.conv2d`."""
-    p, q = output_sizes(x.shape, w.shape[:2], stride, padding)
-    k = w.shape[3]
-    y = empty(out, (len(x), p, q, k))
-    grid = conv_grid(x.shape, w.shape[:2], stride, padding, (p, q), (0, p * q * k, q * k, k))
-    convolve(grid, np.ascontiguousarray(x), pack_weights(w), pack_bias(b, k), k, y)
-    return y
 
 
 def conv2d_gx(

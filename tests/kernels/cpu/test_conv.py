@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from resnet_np.kernels import array, output_sizes
-from resnet_np.kernels.cpu import conv
+from resnet_np.kernels.cpu import conv, convolution
 from resnet_np.kernels.cpu.microkernel import PANEL
 
 seeds = st.integers(0, 2**32 - 1)
@@ -46,10 +46,10 @@ def test_forward_and_input_gradient(case: tuple[Any, ...], pixels: int) -> None:
     with pytest.MonkeyPatch.context() as patch:  # blocks of a part of an image, and of several
         patch.setattr(conv, "LEAST_PIXELS", pixels)
         patch.setattr(conv, "MOST_PIXELS", pixels)
-        y = conv.conv2d(x, w, b, stride, padding)
+        y = convolution.conv2d(x, w, b, stride, padding)
         close(y, array.conv2d(x, w, b, stride, padding))
         gy = np.random.default_rng(0).standard_normal(y.shape, np.float32)
-        gx = conv.conv2d_gx(gy, w, x.shape, stride, padding)
+        gx = convolution.conv2d_gx(gy, w, x.shape, stride, padding)
         close(gx, array.conv2d_gx(gy, w, x.shape, stride, padding))
 
 
@@ -65,9 +65,9 @@ def test_sizes_of_a_network(batch: int, side: int, c: int, k: int, r: int, strid
     x = rng.standard_normal((batch, side, side, c), np.float32)
     w = rng.standard_normal((r, r, c, k), np.float32)
     where: Any = ((stride, stride), ((r // 2, r // 2), (r // 2, r // 2)))
-    y = conv.conv2d(x, w, None, *where)
+    y = convolution.conv2d(x, w, None, *where)
     close(y, array.conv2d(x, w, None, *where))
-    close(conv.conv2d_gx(y, w, x.shape, *where), array.conv2d_gx(y, w, x.shape, *where))
+    close(convolution.conv2d_gx(y, w, x.shape, *where), array.conv2d_gx(y, w, x.shape, *where))
 
 
 def grid_of(x: Any, w: Any) -> conv.Grid:
@@ -124,8 +124,8 @@ def test_threads_change_no_bit() -> None:
     before = numba.get_num_threads()
     for threads in (1, 2):
         numba.set_num_threads(threads)
-        y = conv.conv2d(x, w, None, *where)
-        results.append((y, conv.conv2d_gx(y, w, x.shape, *where)))
+        y = convolution.conv2d(x, w, None, *where)
+        results.append((y, convolution.conv2d_gx(y, w, x.shape, *where)))
     numba.set_num_threads(before)
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -137,9 +137,9 @@ def test_an_image_does_not_depend_on_its_neighbours(size: int) -> None:
     x = rng.standard_normal((7, 7, 7, 24), np.float32)
     w = rng.standard_normal((size, size, 24, 40), np.float32)
     where: Any = ((1, 1), ((size // 2,) * 2, (size // 2,) * 2))
-    together = conv.conv2d(x, w, None, *where)
+    together = convolution.conv2d(x, w, None, *where)
     for i in range(len(x)):
-        np.testing.assert_array_equal(conv.conv2d(x[i : i + 1], w, None, *where)[0], together[i])
+        np.testing.assert_array_equal(convolution.conv2d(x[i : i + 1], w, None, *where)[0], together[i])
 
 
 def test_results_begin_on_a_cache_line() -> None:
@@ -152,6 +152,6 @@ def test_results_begin_on_a_cache_line() -> None:
 def test_an_empty_batch() -> None:
     x, w = np.zeros((0, 5, 5, 3), np.float32), np.ones((3, 3, 3, 4), np.float32)
     where: Any = ((1, 1), ((1, 1), (1, 1)))
-    y = conv.conv2d(x, w, None, *where)
+    y = convolution.conv2d(x, w, None, *where)
     assert y.shape == (0, 5, 5, 4)
-    assert conv.conv2d_gx(y, w, x.shape, *where).shape == x.shape
+    assert convolution.conv2d_gx(y, w, x.shape, *where).shape == x.shape

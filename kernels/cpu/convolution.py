@@ -1,0 +1,50 @@
+"""Convolution and linear layers, each by the way that is fastest for its shapes."""
+
+import numpy as np
+
+from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, output_sizes
+from resnet_np.kernels.cpu import conv, winograd
+from resnet_np.kernels.cpu.conv import empty
+from resnet_np.kernels.cpu.fused import PackedConv
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, out: Array | None = None
+) -> Array:
+    """See `array.conv2d`."""
+    y = empty(out, (len(x), *output_sizes(x.shape, w.shape[:2], stride, padding), w.shape[3]))
+    PackedConv(w, b, x.shape, stride, padding)(np.ascontiguousarray(x), y, None, False)
+    return y
+
+
+def conv2d_gx(
+    gy: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    out: Array | None = None,
+) -> Array:
+    """See `array.conv2d_gx`. With stride 1 it is the convolution of gy with the turned kernel."""
+    turned = w[::-1, ::-1].swapaxes(2, 3)  # [R, S, C, K] -> [R, S, K, C]
+    (top, bottom), (left, right) = padding
+    r, s = w.shape[:2]
+    border = (r - 1 - top, r - 1 - bottom), (s - 1 - left, s - 1 - right)
+    if min(*border[0], *border[1]) >= 0 and winograd.suits(gy.shape, turned.shape, stride, border):
+        return conv2d(gy, turned, None, stride, border, out)
+    return conv.conv2d_gx(gy, w, x_shape, stride, padding, out)
+
+
+def linear(x: Array, w: Array, b: Array | None, out: Array | None = None) -> Array:
+    """See `array.linear`: a 1x1 convolution on images of one pixel."""
+    y = empty(out, (len(x), w.shape[1]))
+    conv2d(x[:, None, None], w[None, None], b, (1, 1), NO_PADDING, y[:, None, None])
+    return y
+
+
+def linear_gx(gy: Array, w: Array, out: Array | None = None) -> Array:
+    """See `array.linear_gx`."""
+    gx = empty(out, (len(gy), len(w)))
+    pixels, shape = gy[:, None, None], (len(gy), 1, 1, len(w))
+    conv2d_gx(pixels, w[None, None], shape, (1, 1), NO_PADDING, gx[:, None, None])
+    return gx

@@ -1,0 +1,65 @@
+"""Copying and clearing of neighbouring numbers, by the routines that every processor has for that.
+
+Numba has slices for it, but compiles seconds on each assignment to one, for error messages.
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from resnet_np.kernels import Array
+
+NUMBER = 4  # bytes
+
+
+def slow_copy(target: Array, t: int, source: Array, s: int, count: int) -> None:
+    """target[t : t + count] = source[s : s + count], of flat float32 arrays."""
+    target[t : t + count] = source[s : s + count]
+
+
+def slow_clear(target: Array, t: int, count: int) -> None:
+    """target[t : t + count] = 0."""
+    target[t : t + count] = 0
+
+
+def _data(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
+    """The address of a number of an array."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
+
+
+@intrinsic
+def _copy(typing, target, t, source, s, count):  # type: ignore[no-untyped-def]
+    """`slow_copy`, emitted."""
+    signature = types.void(target, types.intp, source, types.intp, types.intp)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, t, source, s, count = arguments
+        into = _data(context, builder, signature.args[0], target, t)
+        out_of = _data(context, builder, signature.args[2], source, s)
+        cgutils.raw_memcpy(builder, into, out_of, count, NUMBER)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
+def _clear(typing, target, t, count):  # type: ignore[no-untyped-def]
+    """`slow_clear`, emitted."""
+    signature = types.void(target, types.intp, types.intp)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, t, count = arguments
+        into = _data(context, builder, signature.args[0], target, t)
+        size = builder.mul(count, ir.Constant(count.type, NUMBER))
+        cgutils.memset(builder, into, size, 0)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+copy = slow_copy if numba.config.DISABLE_JIT else _copy
+clear = slow_clear if numba.config.DISABLE_JIT else _clear
