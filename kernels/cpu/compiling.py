@@ -95,7 +95,8 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             found = super().load_overload(sig, target_context)
-        except Exception:  # a damaged file, in whatever way: compiled anew, and written over
+        except Exception:  # a damaged file, in whatever way: compiled anew
+            self.flush()
             found = None
         if found is None:
             _say_once()
