@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Each room and the rooms that it may import from: those below it.
 GROUND = {"errors", "kernels"}
 LAYERS = GROUND | {"device", "autograd", "nn"}
-WORK = LAYERS | {"weights", "data", "models", "optim"}
+WORK = LAYERS | {"plan", "weights", "data", "models", "optim"}
 STAIRS: dict[str, set[str]] = {
     "errors": set(),
     "kernels": {"errors"},
@@ -26,7 +26,8 @@ STAIRS: dict[str, set[str]] = {
     "nn": GROUND | {"device", "autograd"},
     "optim": LAYERS,
     "data": {"errors", "weights", "kernels"},
-    "models": LAYERS | {"weights"},
+    "plan": LAYERS,
+    "models": LAYERS | {"plan", "weights"},
     "training": WORK,
     "command": {"errors"},
 }

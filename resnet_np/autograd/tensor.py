@@ -11,7 +11,7 @@ tensors, so what an op saved for its way back is still what it was. Optimizers d
 parameters; they count up `Tensor.version`, by which `backward` notices that it comes too late.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Union
@@ -23,6 +23,9 @@ from resnet_np.kernels import Array, get_array_module
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 
 Operand = Union["Tensor", Array, float, int]
+Watcher = Callable[["Op", "tuple[Tensor | None, ...]", "Tensor"], None]
+
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 @contextmanager
@@ -33,6 +36,21 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _grad_enabled.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether ops go on the tape here; not inside `no_grad`."""
+    return _grad_enabled.get()
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Inside, each op that has run is shown to `watcher`, with its inputs and its result."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 class Op:
@@ -69,6 +87,8 @@ class Op:
             y.requires_grad = True
             y.op = self
             self.inputs, self.versions = inputs, _versions(inputs)
+        if (watcher := _watcher.get()) is not None:
+            watcher(self, inputs, y)
         return y
 
     def release(self) -> None:

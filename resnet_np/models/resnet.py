@@ -37,6 +37,7 @@ from resnet_np.nn import (
     ReLU,
     Sequential,
 )
+from resnet_np.plan import Part, PlanCache
 from resnet_np.weights.contract import Contract
 
 BLOCKS = {
@@ -164,6 +165,7 @@ class ResNet(Module):
         }  # fmt: skip
         self.contract: Contract | None = None
         self.classes: tuple[str, ...] | None = None
+        self.plans = PlanCache()
         _check(depth, variant, include_top, pooling, width)
         _check_head(num_classes, head, dropout)
         block = Bottleneck if depth >= 50 else BasicBlock
@@ -186,8 +188,8 @@ class ResNet(Module):
             make_head(channels, num_classes, head, dropout, make.rng) if include_top else Identity()
         )
 
-    def stem(self, x: Tensor) -> Tensor:
-        """[N, H, W, 3] -> [N, H/4, W/4, 64]."""
+    def check_images(self, x: Tensor) -> None:
+        """Raise UserError unless these can be images [N, H, W, 3] as the contract wants them."""
         if x.ndim != 4 or x.shape[3] != 3 or min(x.shape[1:3]) < SMALLEST_IMAGE:
             raise UserError(
                 f"ResNet: images must be [N, H, W, 3] with H and W of at least {SMALLEST_IMAGE}, "
@@ -195,6 +197,9 @@ class ResNet(Module):
             )
         if self.contract is not None:
             self.contract.check(x.data)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """[N, H, W, 3] -> [N, H/4, W/4, 64]."""
         return self.maxpool(self.bn1(self.conv1(x), relu=True))
 
     def forward(self, x: Tensor, start: str = "stem", stop: str | None = None) -> Tensor:
@@ -203,9 +208,15 @@ class ResNet(Module):
         model(x, stop="fc") are the features [N, C], and model(features, start="fc") the logits.
         """
         last = len(STAGES) if stop is None else _index(stop)
-        for stage in STAGES[_index(start) : last]:
-            x = getattr(self, stage)(x)
-        return x
+        stages = STAGES[_index(start) : last]
+        if "stem" in stages:
+            self.check_images(x)
+        return self.plans.run([self.part(stage) for stage in stages], x)
+
+    def part(self, stage: str) -> Part:
+        """A stage, as a plan sees it."""
+        modules = {name: getattr(self, name) for name in _modules_of((stage,))}
+        return Part(getattr(self, stage), modules)
 
     def freeze(self, *names: str) -> Self:
         """As `Module.freeze`, by the names of stages or modules."""

@@ -1,0 +1,62 @@
+"""A convolution made ready once, to run on many batches, with what follows it in the same pass.
+
+    conv = fused_conv(w, b, x_shape, stride, padding)
+    conv(x, y, residual, relu)              y = relu(conv2d(x, w, b) + residual)
+
+For networks whose weights stay what they are for a while: see `resnet_np.plan`. Batch norm with
+fixed statistics is a multiplication and an addition for each channel, and so part of `w` and `b`.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from resnet_np.kernels import Array, Padding, Pair, get_array_module, of
+
+
+class FusedConv(Protocol):
+    """x [N, H, W, C] -> y [N, P, Q, K], for any number of images N."""
+
+    def __call__(self, x: Array, y: Array, residual: Array | None, relu: bool) -> None:
+        """Write into y. All three arrays are contiguous; y may be the residual."""
+
+
+def fused_conv(
+    w: Array, b: Array | None, x_shape: tuple[int, ...], stride: Pair, padding: Padding
+) -> FusedConv:
+    """The convolution with w [R, S, C, K] and b [K] for images [H, W, C] like those of x_shape."""
+    if _is_fast(w):
+        from resnet_np.kernels.cpu.fused import PackedConv
+
+        return PackedConv(w, b, x_shape, stride, padding)
+    return PlainConv(w, b, stride, padding)
+
+
+def empty(shape: tuple[int, ...], like: Array) -> Array:
+    """An array for results of `FusedConv`, of the dtype and on the device of `like`."""
+    if _is_fast(like):
+        from resnet_np.kernels.cpu.conv import aligned
+
+        return aligned(shape)
+    return get_array_module(like).empty(shape, like.dtype)
+
+
+def _is_fast(like: Array) -> bool:
+    """Whether there are compiled kernels for such an array."""
+    return isinstance(like, np.ndarray) and like.dtype == np.float32
+
+
+class PlainConv:
+    """One operation after the other, on any device and in any precision."""
+
+    def __init__(self, w: Array, b: Array | None, stride: Pair, padding: Padding) -> None:
+        self.w, self.b, self.stride, self.padding = w, b, stride, padding
+
+    def __call__(self, x: Array, y: Array, residual: Array | None, relu: bool) -> None:
+        xp, k = get_array_module(x), of(x)
+        if residual is None:
+            k.conv2d(x, self.w, self.b, self.stride, self.padding, out=y)
+        else:
+            xp.add(k.conv2d(x, self.w, self.b, self.stride, self.padding), residual, out=y)
+        if relu:
+            xp.maximum(y, 0, out=y)

@@ -1,0 +1,88 @@
+"""Where results lie: one buffer serves many of them, one after the other."""
+
+import math
+from collections.abc import Sequence
+
+from resnet_np.kernels import Array
+from resnet_np.kernels.fused import empty
+from resnet_np.plan.steps import INTO, Convolution, Step
+
+
+class Layout:
+    """A buffer for each value that a step writes into memory that it is given.
+
+    places : number of a value -> number of its buffer
+    sizes : how many numbers each buffer has, for one image
+    """
+
+    def __init__(self, steps: Sequence[Step], shapes: list[tuple[int, ...]], output: int) -> None:
+        self.shapes = shapes
+        self.places: dict[int, int] = {}
+        self.sizes: list[int] = []
+        last = _last_uses(steps)
+        viewed = {value for step in steps if not is_placed(step) for value in step.inputs}
+        free: set[int] = set()
+        for i, step in enumerate(steps):
+            ending = {value for value in self.places if last.get(value) == i}
+            if is_placed(step) and step.output != output:  # the output goes to the caller
+                over = step.residual if step.residual in ending - viewed else None
+                self._place(step.output, free, None if over == step.inputs[0] else over)
+            free |= {self.places[value] for value in ending} - {self.places.get(step.output)}
+
+    def _place(self, value: int, free: set[int], over: int | None) -> None:
+        """Over the shortcut, which is read for the last time; or in the best free buffer."""
+        size = math.prod(self.shapes[value])
+        if over is not None:
+            self.places[value] = self.places[over]
+            return
+        if free:
+            large = [b for b in free if self.sizes[b] >= size]
+            best = min(large, key=self._size) if large else max(free, key=self._size)
+            free.remove(best)
+        else:
+            best = len(self.sizes)
+            self.sizes.append(0)
+        self.sizes[best] = max(self.sizes[best], size)
+        self.places[value] = best
+
+    def _size(self, buffer: int) -> int:
+        return self.sizes[buffer]
+
+
+def is_placed(step: Step) -> bool:
+    """Whether a step writes into memory that it is given; else it brings its own."""
+    return isinstance(step, Convolution) or type(step.op) in INTO
+
+
+def _last_uses(steps: Sequence[Step]) -> dict[int, int]:
+    """The last step that reads each value.
+
+    What an op brings itself may be its input in another shape: the input then lives as long.
+    """
+    last: dict[int, int] = {}
+    for i, step in reversed(list(enumerate(steps))):
+        end = i if is_placed(step) else max(i, last.get(step.output, i))
+        for value in step.inputs:
+            last[value] = max(last.get(value, 0), end)
+    return last
+
+
+class Workspace:
+    """The buffers of one run, for up to `images` images."""
+
+    def __init__(self, layout: Layout, images: int, like: Array) -> None:
+        self.layout, self.images = layout, images
+        self.buffers = [empty((images * size,), like) for size in layout.sizes]
+        self._views: dict[int, list[Array | None]] = {}
+
+    def values(self, n: int) -> list[Array | None]:
+        """For each value its array for n images, or None where it has no buffer."""
+        if n not in self._views:
+            self._views[n] = [self._view(v, n) for v in range(len(self.layout.shapes))]
+        return self._views[n].copy()
+
+    def _view(self, value: int, n: int) -> Array | None:
+        if value not in self.layout.places:
+            return None
+        shape = (n, *self.layout.shapes[value][1:])
+        return self.buffers[self.layout.places[value]][: math.prod(shape)].reshape(shape)

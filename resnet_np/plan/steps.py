@@ -1,0 +1,178 @@
+"""The steps of a plan: a convolution with all that was fused into it, or any op as it is."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from resnet_np import kernels
+from resnet_np.autograd import Tensor
+from resnet_np.autograd.activation import ReLU
+from resnet_np.autograd.arithmetic import Reshape
+from resnet_np.autograd.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
+from resnet_np.autograd.tensor import Op
+from resnet_np.kernels import Array, Padding, Pair, get_array_module
+from resnet_np.kernels.fused import FusedConv, fused_conv
+from resnet_np.plan.trace import Record
+
+
+def _array(value: Tensor | Array | None) -> Array | None:
+    """An array, also out of a tensor."""
+    return value.data if isinstance(value, Tensor) else value
+
+
+class Norm(NamedTuple):
+    """A batch norm with fixed statistics: gamma * (x - mean) / sqrt(var + eps) + beta."""
+
+    gamma: Tensor
+    beta: Tensor
+    mean: Array
+    var: Array
+    eps: float
+
+
+class Source(NamedTuple):
+    """What the weights of a fused convolution are made from."""
+
+    w: Tensor
+    b: Tensor | None
+    norm: Norm | None
+
+    def folded(self) -> tuple[Array, Array | None]:
+        """w and b with the batch norm in them: [R, S, C, K] and [K].
+
+        With scale = gamma / sqrt(var + eps), batch norm makes of conv(x, w) + b
+
+            conv(x, w * scale) + b * scale + beta - mean * scale
+
+        Computed in double precision, and rounded once.
+        """
+        w, b = self.w.data, None if self.b is None else self.b.data
+        if self.norm is None:
+            return w, b
+        gamma, beta, mean, var = (_array(v).astype("f8") for v in self.norm[:4])
+        scale = gamma / (var + self.norm.eps) ** 0.5
+        shift = beta - mean * scale
+        if b is not None:
+            shift += b * scale
+        return (w * scale).astype(w.dtype), shift.astype(w.dtype)
+
+    def channel_tensors(self) -> list[Tensor | Array]:
+        """All that has one number for each channel: Tensors, and the statistics' arrays."""
+        bias: list[Tensor | Array] = [] if self.b is None else [self.b]
+        return bias if self.norm is None else [*bias, *self.norm[:4]]
+
+
+class Prepared:
+    """A source's weights, folded and packed, and what tells whether they still are the source's.
+
+    Statistics are written in place, and have no version: so what is small is compared, number by
+    number. Weights are large, and go by their version.
+    """
+
+    def __init__(
+        self, source: Source, x_shape: tuple[int, ...], stride: Pair, padding: Padding
+    ) -> None:
+        self.source, self.channel_tensors = source, source.channel_tensors()
+        self.w, self.version = source.w.data, source.w.version
+        self.numbers = self._numbers()
+        w, b = source.folded()
+        if w.ndim == 2:  # a linear layer is a 1x1 convolution of images of one pixel
+            w = w[None, None]  # [C, K] -> [1, 1, C, K]
+        self.conv: FusedConv = fused_conv(w, b, x_shape, stride, padding)
+
+    def is_fresh(self) -> bool:
+        w = self.source.w
+        return (w.data is self.w and w.version == self.version) and self._numbers() == self.numbers
+
+    def _numbers(self) -> bytes:
+        return b"".join([_array(tensor).tobytes() for tensor in self.channel_tensors])
+
+
+class Convolution:
+    """y = relu(conv(x) + residual), with a batch norm folded into the weights.
+
+    x, residual, output : numbers of values
+    """
+
+    def __init__(self, x: int, source: Source, stride: Pair, padding: Padding, output: int) -> None:
+        self.x, self.source, self.output = x, source, output
+        self.stride, self.padding = stride, padding
+        self.residual: int | None = None
+        self.relu = False
+        self.prepared: Prepared | None = None
+
+    @property
+    def inputs(self) -> list[int]:
+        return [self.x] if self.residual is None else [self.x, self.residual]
+
+    def key(self, x_shape: tuple[int, ...]) -> tuple:
+        """Equal for steps that need the same weights, packed in the same way."""
+        w, b, norm = self.source
+        parts = tuple(map(id, (w, b, *(norm or ())[:4])))
+        return parts, norm and norm.eps, x_shape[1:], self.stride, self.padding
+
+    def prepare(self, x_shape: tuple[int, ...]) -> Prepared:
+        return Prepared(self.source, _as_images(x_shape), self.stride, self.padding)
+
+    def run(self, values: list[Any]) -> None:
+        assert self.prepared is not None
+        contiguous = get_array_module(values[0]).ascontiguousarray
+        x, y = contiguous(values[self.x]), values[self.output]
+        r = None if self.residual is None else contiguous(values[self.residual])
+        if x.ndim == 2:  # [N, C] -> [N, 1, 1, C]
+            x, y, r = x[:, None, None], y[:, None, None], None if r is None else r[:, None, None]
+        self.prepared.conv(x, y, r, self.relu)
+
+    def flops(self, shapes: list[tuple[int, ...]]) -> int:
+        """Multiplications and additions for one image: each weight at each output pixel."""
+        return 2 * self.source.w.size * math.prod(shapes[self.output][1:-1])
+
+
+def _as_images(x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[N, C] -> [N, 1, 1, C]."""
+    return (x_shape[0], 1, 1, x_shape[1]) if len(x_shape) == 2 else x_shape
+
+
+# Ops whose kernels write into memory that they are given: (kernels, op, x, y).
+INTO: dict[type[Op], Callable[[Any, Any, Array, Array], Any]] = {
+    AvgPool2d: lambda k, op, x, y: k.avg_pool(x, *op.window, out=y),
+    GlobalAvgPool: lambda k, op, x, y: k.global_avg_pool(x, out=y),
+    MaxPool2d: lambda k, op, x, y: k.max_pool(x, *op.window, out=y),
+    ReLU: lambda k, op, x, y: k.relu(x, out=y),
+}
+
+
+class Other:
+    """An op that no pattern knows, run by its own `forward`."""
+
+    residual = None
+
+    def __init__(self, record: Record) -> None:
+        self.op, self.operands, self.output = record
+
+    @property
+    def inputs(self) -> list[int]:
+        return [operand for operand in self.operands if isinstance(operand, int)]
+
+    def run(self, values: list[Any]) -> None:
+        arrays = [values[v] if isinstance(v, int) else _array(v) for v in self.operands]
+        y = values[self.output]
+        if y is not None and type(self.op) in INTO:
+            INTO[type(self.op)](kernels.of(y), self.op, *arrays, y)
+            return
+        op = copy.copy(self.op)  # `forward` may write into it, on another thread, too
+        if isinstance(op, Reshape):  # from [1, ...] to [1, ...] in the trace, here for N images
+            op.shape = (len(arrays[0]), *op.shape[1:])
+        result = op.forward(*arrays)
+        if y is None:
+            values[self.output] = result
+        else:
+            y[...] = result
+
+    def flops(self, shapes: list[tuple[int, ...]]) -> int:
+        """Only convolutions are counted."""
+        return 0
+
+
+Step = Convolution | Other
