@@ -27,7 +27,9 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import prange, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, array
@@ -47,6 +49,7 @@ PARTIAL_NUMBERS = 4 * 2**20  # of all partial sums together: 16 MiB
 TASKS = 32
 ADDED = 1024  # numbers of partial sums that are added at a time
 UNROLL = 4  # pixels in one turn of the micro-kernel's loop
+AHEAD = 16 // UNROLL  # in each turn, a line (64 bytes) of the next block's x and gy is called for
 
 
 # --- the micro-kernel ----------------------------------------------------------------------------
@@ -55,12 +58,14 @@ UNROLL = 4  # pixels in one turn of the micro-kernel's loop
 def slow_add_tile(
     gw: Array, w0: int, pitch: int, fresh: bool,
     x: Array, x0: int, x_at: Array, g: Array, g0: int, pixels: int,
+    next_x: Array, x1: int, next_g: Array, g1: int,
 ) -> None:  # fmt: skip
     """gw[row, k] += sum over i of x[x_at[i] + row] * g[i, k]: ROWS x PANEL sums. Flat arrays.
 
     gw, w0, pitch : sum (row, k) is at gw[w0 + row * pitch + k]; with `fresh`, it starts from zero
     x, x0, x_at : pixel i's channels are at x[x0 + x_at[i]] and after
     g, g0 : [pixels, PANEL] from g[g0] on
+    next_x, x1, next_g, g1 : what lies from here on, AHEAD numbers a pixel, will be wanted soon
     """
     rows = x[x0 + x_at[:pixels, None] + np.arange(ROWS)]  # [pixels, ROWS]
     total = rows.T @ g[g0 : g0 + pixels * PANEL].reshape(pixels, PANEL)
@@ -69,23 +74,36 @@ def slow_add_tile(
         gw[place] = total[row] if fresh else gw[place] + total[row]
 
 
+def _prefetch(e: Emitter, address: Any) -> None:
+    """Ask for a line of memory, to be brought to the second-level cache. Any address will do."""
+    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+    function = cgutils.get_or_insert_function(e.builder.module, kind, "llvm.prefetch.p0i8")
+    read, second_level, data = integer(0), integer(2), integer(1)
+    e.builder.call(function, [e.builder.bitcast(address, byte), read, second_level, data])
+
+
 def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
     panel = vectors * lanes
 
     @intrinsic
-    def add_tile(typing, gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels):  # type: ignore[no-untyped-def]
+    def add_tile(  # type: ignore[no-untyped-def]
+        typing, gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels, next_x, x1, next_g, g1
+    ):
         """`slow_add_tile`, emitted: the same arguments, the same result."""
         integer = types.intp
         signature = types.void(
-            gw, integer, integer, types.boolean, x, integer, x_at, g, integer, integer
-        )
+            gw, integer, integer, types.boolean, x, integer, x_at, g, integer, integer,
+            next_x, integer, next_g, integer,
+        )  # fmt: skip
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             e = Emitter(context, builder, lanes)
-            gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels = arguments
+            gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels, next_x, x1, next_g, g1 = arguments
             kinds = signature.args
             gw, x = e.at(e.data(kinds[0], gw), w0), e.at(e.data(kinds[4], x), x0)
             x_at, g = e.data(kinds[6], x_at), e.at(e.data(kinds[7], g), g0)
+            ahead = e.at(e.data(kinds[10], next_x), x1), e.at(e.data(kinds[12], next_g), g1)
 
             tile = [(row, v) for row in range(rows) for v in range(vectors)]
             sums = {place: e.variable() for place in tile}
@@ -104,6 +122,8 @@ def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
 
             most = builder.and_(pixels, e.int(-UNROLL))
             with e.loop(e.int(0), most, UNROLL) as i:
+                for address in ahead:
+                    _prefetch(e, e.at(address, builder.mul(i, e.int(AHEAD))))
                 for n in range(UNROLL):
                     step(builder.add(i, e.int(n)))
             with e.loop(most, pixels) as i:
@@ -366,24 +386,60 @@ def _add_edge(gw, w0, pitch, fresh, edge, rows, columns):  # type: ignore[no-unt
 
 
 @compiled
-def _add_tiles(cut, gw, w0, c0, k0, fresh, room, groups, panel, pixels):  # type: ignore[no-untyped-def]
-    """One panel of output channels: all taps, `groups` groups of input channels."""
+def _bounds(cut, block):  # type: ignore[no-untyped-def]
+    """The images n0 to n1, and of these the rows p0 to p1, of a block."""
+    i, j = block // cut.down, block % cut.down
+    n0, n1 = cut.images * i // cut.across, cut.images * (i + 1) // cut.across
+    return n0, n1, cut.rows * j // cut.down, cut.rows * (j + 1) // cut.down
+
+
+@compiled
+def _places(cut, block):  # type: ignore[no-untyped-def]
+    """Where a block's numbers lie: x from, to, gy from, to; nothing if most are not its own."""
+    n0, n1, p0, p1 = _bounds(cut, block)
+    first = max(0, p0 * cut.stride_r - cut.top)
+    last = min(cut.height, (p1 - 1) * cut.stride_r + cut.taps_r - cut.top)
+    row = cut.width * cut.channels
+    x0, x1 = (n0 * cut.height + first) * row, ((n1 - 1) * cut.height + last) * row
+    row = cut.columns * cut.k
+    g0, g1 = (n0 * cut.rows + p0) * row, ((n1 - 1) * cut.rows + p1) * row
+    if cut.step_r * cut.step_s * cut.c_ranges > 2:
+        x1 = x0
+    if cut.k_ranges > 2:
+        g1 = g0
+    return x0, x1, g0, g1
+
+
+@compiled
+def _add_block(  # type: ignore[no-untyped-def]
+    cut, x, gy, gw, w0, fresh, group0, groups, panel0, panels, pixels, ahead, room
+):
+    """All sums of a task, over a block that has been copied; meanwhile the next one is fetched."""
+    x1, x_last, g1, g_last = ahead
+    window, gradients, x_at, edge = room.x, room.gy, room.x_at, room.edge
     pitch = cut.x_pitch if cut.wide == ROWS else ROWS
-    columns = min(PANEL, cut.k - k0)
-    for group in range(groups):
-        c = c0 + group * ROWS
-        rows = min(ROWS, cut.run - c)
-        for tap in range(cut.taps_r * cut.taps_s):
-            r, s = tap // cut.taps_s, tap % cut.taps_s
-            x0 = group * pitch + (r * cut.window_columns + s) * cut.wide
-            place = w0 + (tap * cut.run + c) * cut.k + k0
-            whole = rows == ROWS and columns == PANEL
-            add_tile(
-                gw if whole else room.edge, place if whole else 0, cut.k if whole else PANEL,
-                fresh or not whole, room.x, x0, room.x_at, room.gy, panel * cut.g_pitch, pixels,
-            )  # fmt: skip
-            if not whole:
-                _add_edge(gw, place, cut.k, fresh, room.edge, rows, columns)
+    for panel in range(panels):
+        k0, g0 = (panel0 + panel) * PANEL, panel * cut.g_pitch
+        columns = min(PANEL, cut.k - k0)
+        for group in range(groups):
+            c = (group0 + group) * ROWS
+            rows = min(ROWS, cut.run - c)
+            for tap in range(cut.taps_r * cut.taps_s):
+                r, s = tap // cut.taps_s, tap % cut.taps_s
+                x0 = group * pitch + (r * cut.window_columns + s) * cut.wide
+                place = w0 + (tap * cut.run + c) * cut.k + k0
+                if rows == ROWS and columns == PANEL:
+                    add_tile(
+                        gw, place, cut.k, fresh, window, x0, x_at, gradients, g0, pixels,
+                        x, x1, gy, g1,
+                    )  # fmt: skip
+                else:
+                    add_tile(
+                        edge, 0, PANEL, True, window, x0, x_at, gradients, g0, pixels,
+                        x, x1, gy, g1,
+                    )  # fmt: skip
+                    _add_edge(gw, place, cut.k, fresh, edge, rows, columns)
+                x1, g1 = min(x_last, x1 + pixels * AHEAD), min(g_last, g1 + pixels * AHEAD)
 
 
 @compiled
@@ -397,16 +453,17 @@ def _sum_task(cut, x, x_end, gy, gy_end, gw, task, room):  # type: ignore[no-unt
     group0 = all_groups * c_range // cut.c_ranges
     groups = all_groups * (c_range + 1) // cut.c_ranges - group0
     w0 = pixel_range * cut.taps_r * cut.taps_s * cut.run * cut.k
-    start = blocks * pixel_range // cut.pixel_ranges
-    for block in range(start, blocks * (pixel_range + 1) // cut.pixel_ranges):
-        i, j = block // cut.down, block % cut.down
-        n0, n1 = cut.images * i // cut.across, cut.images * (i + 1) // cut.across
-        p0, p1 = cut.rows * j // cut.down, cut.rows * (j + 1) // cut.down
+    first = blocks * pixel_range // cut.pixel_ranges
+    last = blocks * (pixel_range + 1) // cut.pixel_ranges - 1
+    for block in range(first, last + 1):
+        n0, n1, p0, p1 = _bounds(cut, block)
         _copy_window(cut, x, x_end, n0, n1, p0, p1, group0, groups, room)
         pixels = _copy_gradients(cut, gy, gy_end, n0, n1, p0, p1, panel0, panels, room)
-        for panel in range(panels):
-            k0 = (panel0 + panel) * PANEL
-            _add_tiles(cut, gw, w0, group0 * ROWS, k0, block == start, room, groups, panel, pixels)
+        ahead = _places(cut, min(block + 1, last))
+        _add_block(
+            cut, x, gy, gw, w0, block == first,
+            group0, groups, panel0, panels, pixels, ahead, room,
+        )  # fmt: skip
 
 
 @compiled(parallel=True)
