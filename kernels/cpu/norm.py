@@ -36,9 +36,9 @@ RUN = 64
 
 
 class Blocks(NamedTuple):
-    """How `count` numbers of `channels` channels are cut: see above."""
+    """How `size` numbers of `channels` channels are cut: see above."""
 
-    count: int
+    size: int
     channels: int
     width: int
     numbers: int  # of a block, except perhaps the last
@@ -59,7 +59,7 @@ def _cut(x: Array) -> Blocks:
 def _block(blocks, task):  # type: ignore[no-untyped-def]
     """Where a task's numbers begin, and where they end."""
     start = task * blocks.numbers
-    return start, min(start + blocks.numbers, blocks.count)
+    return start, min(start + blocks.numbers, blocks.size)
 
 
 def _columns(values: Array, blocks: Blocks) -> Array:
@@ -172,7 +172,7 @@ def _all_moments(blocks, x, means, spreads, workers, counter):  # type: ignore[n
 
 def _column_counts(blocks: Blocks) -> Array:
     """How many numbers each mean of a block's columns is of: [tasks, width / C]."""
-    block = np.minimum(blocks.numbers, blocks.count - np.arange(blocks.tasks) * blocks.numbers)
+    block = np.minimum(blocks.numbers, blocks.size - np.arange(blocks.tasks) * blocks.numbers)
     from_column = block[:, None] - np.arange(0, blocks.width, blocks.channels)
     return np.maximum(0, -(-from_column // blocks.width))
 
@@ -189,7 +189,7 @@ def _statistics(blocks: Blocks, x: Array) -> tuple[Array, Array]:
     _all_moments(blocks, x, means, spreads, _workers(blocks), new_counter())
     means = means.reshape(-1, blocks.channels)  # [tasks, width] -> [tasks * width / C, C]
     n = _column_counts(blocks).reshape(-1, 1)
-    count = blocks.count // blocks.channels
+    count = blocks.size // blocks.channels
     mean = (n * means).sum(axis=0) / count
     means -= mean
     means *= means
@@ -473,14 +473,14 @@ def batch_norm_g(
         return array.batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
     gx, blocks = _result(out, x), _cut(x)
     g = aligned(x.shape) if relu else gy
-    arrays = [_flat(v) for v in (gy, y if relu else gy, x)]
-    means = _columns(mean, blocks)
-    gbeta, product = _sums(blocks, *arrays, means, relu)
+    gy, x, means = _flat(gy), _flat(x), _columns(mean, blocks)
+    y = _flat(y) if relu else gy
+    gbeta, product = _sums(blocks, gy, y, x, means, relu)
     std = np.sqrt(var.astype(np.float64) + eps)
-    a, ggamma, count = gamma / std, product / std, blocks.count // blocks.channels
+    a, ggamma, count = gamma / std, product / std, blocks.size // blocks.channels
     factors = a, -a * ggamma / (std * count), -a * gbeta / count
     _spread_all(
-        blocks, *arrays, means, *[_columns(f, blocks) for f in factors], relu,
+        blocks, gy, y, x, means, *[_columns(f, blocks) for f in factors], relu,
         gx.reshape(-1), (g if relu else gx).reshape(-1), _workers(blocks), new_counter(),
     )  # fmt: skip
     return gx, ggamma.astype(np.float32), gbeta.astype(np.float32), g
@@ -529,15 +529,16 @@ def fixed_batch_norm_g(
         return array.fixed_batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
     gx, blocks = _result(out, gy), _cut(gy)
     g = aligned(gy.shape) if relu else gy
-    arrays = [_flat(v) for v in (gy, y if relu else gy)]
+    gy = _flat(gy)
+    y = _flat(y) if relu else gy
     std = np.sqrt(var.astype(np.float64) + eps)
     _scale_all(
-        blocks, *arrays, _columns(gamma / std, blocks), relu,
+        blocks, gy, y, _columns(gamma / std, blocks), relu,
         gx.reshape(-1), (g if relu else gx).reshape(-1), _workers(blocks), new_counter(),
     )  # fmt: skip
     if x is None:
         return gx, None, None, g
-    gbeta, product = _sums(blocks, *arrays, _flat(x), _columns(mean, blocks), relu)
+    gbeta, product = _sums(blocks, gy, y, _flat(x), _columns(mean, blocks), relu)
     return gx, (product / std).astype(np.float32), gbeta.astype(np.float32), g
 
 
