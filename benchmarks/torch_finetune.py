@@ -64,9 +64,9 @@ def make_trunk(weights: Path, memory_format: torch.memory_format) -> nn.Module:
 def compute_features(
     trunk: nn.Module, loader: DataLoader, memory_format: torch.memory_format
 ) -> Batches:
-    with torch.no_grad():
-        for images, labels in loader:
-            yield trunk(images.to(memory_format=memory_format)), labels
+    """Nothing in it has a gradient, so PyTorch keeps nothing for the way back."""
+    for images, labels in loader:
+        yield trunk(images.to(memory_format=memory_format)), labels
 
 
 def train(head: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches) -> None:
