@@ -33,10 +33,11 @@ matrices, one for each place (i, j) in the patch:
 
 which are work for the micro-kernel. What F4 costs is accuracy: its matrices hold numbers from 1/24
 to 8, so that sums of large numbers cancel, and a float32 result is wrong in the sixth digit instead
-of the seventh. Larger tiles would be worse, and gain no more. And memory: U has 36 numbers (F2: 16)
-where the kernel has 9.
+of the seventh; NaN or infinity in one pixel spreads over its tile. Larger tiles would be worse, and
+gain little more. And memory: U has 36 numbers (F2: 16) where the kernel has 9.
 
-A worker takes a group of tiles, small enough for its cache, through all three steps.
+A worker takes a group of tiles through all three steps, few enough for its cache. V of a group is
+read once for each panel of output channels, U once for each group.
 """
 
 import itertools
@@ -172,11 +173,10 @@ def _make_transform(matrix: Matrix) -> Any:
             v = e.at(e.data(signature.args[9], v), v0)
 
             def pixel(i: int, j: int) -> Any:
-                row, column = builder.mul(d_row, e.int(i)), builder.mul(d_column, e.int(j))
-                inside = builder.and_(
-                    _within(builder, top, e.int(i), bottom), _within(builder, left, e.int(j), right)
-                )
-                return builder.select(inside, e.at(d, builder.add(row, column)), zeros)
+                row = _within(builder, top, e.int(i), bottom)
+                inside = builder.and_(row, _within(builder, left, e.int(j), right))
+                there = e.at(d, _offset(e, i, d_row, j, d_column))
+                return builder.select(inside, there, zeros)
 
             size = range(len(matrix[0]))
             pixels = [[pixel(i, j) for j in size] for i in size]
@@ -198,6 +198,11 @@ def _within(builder: Any, first: Any, index: Any, last: Any) -> Any:
     return builder.and_(
         builder.icmp_signed("<=", first, index), builder.icmp_signed("<", index, last)
     )
+
+
+def _offset(e: Emitter, i: int, row: Any, j: int, column: Any) -> Any:
+    """i * row + j * column."""
+    return e.builder.add(e.builder.mul(row, e.int(i)), e.builder.mul(column, e.int(j)))
 
 
 def slow_untransform(matrix: Matrix) -> Any:
@@ -260,26 +265,18 @@ def _make_untransform(matrix: Matrix) -> Any:
                     return e.load(planes, builder.mul(v_plane, e.int(i * a + j)))
 
                 pixels = _both_sides(e, matrix, read)
-                bias = e.load(b, k)
-                for i in range(m):
-                    for j in range(m):
-                        inside = builder.and_(
-                            builder.icmp_signed("<", e.int(i), rows),
-                            builder.icmp_signed("<", e.int(j), columns),
-                        )
-                        with builder.if_then(inside):
-                            row, column = (
-                                builder.mul(y_row, e.int(i)),
-                                builder.mul(y_column, e.int(j)),
-                            )
-                            place = builder.add(builder.add(row, column), k)
-                            total = e.variable()
-                            e.set(total, builder.fadd(pixels[i][j], bias))
-                            with builder.if_then(has_r):
-                                e.set(total, builder.fadd(e.get(total), e.load(r, place)))
-                            value = e.get(total)
-                            below = builder.fcmp_ordered("<", value, least)
-                            e.store(builder.select(below, least, value), y, place)
+                bias, total = e.load(b, k), e.variable()
+                for i, j in itertools.product(range(m), range(m)):
+                    row = _within(builder, e.int(0), e.int(i), rows)
+                    inside = builder.and_(row, _within(builder, e.int(0), e.int(j), columns))
+                    with builder.if_then(inside):
+                        place = builder.add(_offset(e, i, y_row, j, y_column), k)
+                        e.set(total, builder.fadd(pixels[i][j], bias))
+                        with builder.if_then(has_r):
+                            e.set(total, builder.fadd(e.get(total), e.load(r, place)))
+                        value = e.get(total)
+                        below = builder.fcmp_ordered("<", value, least)
+                        e.store(builder.select(below, least, value), y, place)
             return context.get_dummy_value()
 
         return signature, emit
