@@ -9,9 +9,7 @@ fixed statistics is a multiplication and an addition for each channel, and so pa
 
 from typing import Protocol
 
-import numpy as np
-
-from resnet_np.kernels import Array, Padding, Pair, get_array_module, of
+from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_compiled, of
 
 
 class FusedConv(Protocol):
@@ -25,7 +23,7 @@ def fused_conv(
     w: Array, b: Array | None, x_shape: tuple[int, ...], stride: Pair, padding: Padding
 ) -> FusedConv:
     """The convolution with w [R, S, C, K] and b [K] for images [H, W, C] like those of x_shape."""
-    if _is_fast(w):
+    if is_compiled(w):
         from resnet_np.kernels.cpu.fused import PackedConv
 
         return PackedConv(w, b, x_shape, stride, padding)
@@ -34,16 +32,11 @@ def fused_conv(
 
 def empty(shape: tuple[int, ...], like: Array) -> Array:
     """An array for results of `FusedConv`, of the dtype and on the device of `like`."""
-    if _is_fast(like):
+    if is_compiled(like):
         from resnet_np.kernels.cpu.conv import aligned
 
         return aligned(shape)
     return get_array_module(like).empty(shape, like.dtype)
-
-
-def _is_fast(like: Array) -> bool:
-    """Whether there are compiled kernels for such an array."""
-    return isinstance(like, np.ndarray) and like.dtype == np.float32
 
 
 class PlainConv:
