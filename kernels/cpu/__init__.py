@@ -11,8 +11,6 @@ that would gain nothing here are the array's own. Nothing imports this package b
 array meets a kernel, because Numba takes long to import.
 """
 
-import numba
-
 from resnet_np.kernels.array import (
     global_avg_pool_gx,
     softmax,
@@ -21,6 +19,7 @@ from resnet_np.kernels.array import (
     upsample_nearest,
     upsample_nearest_gx,
 )
+from resnet_np.kernels.cpu.compiling import COMPILED
 from resnet_np.kernels.cpu.conv_gw import bias_gb, conv2d_gw, linear_gw
 from resnet_np.kernels.cpu.convolution import conv2d, conv2d_gx, linear, linear_gx
 from resnet_np.kernels.cpu.norm import (
@@ -39,9 +38,6 @@ from resnet_np.kernels.cpu.pool import (
     max_pool,
     max_pool_gx,
 )
-
-# With NUMBA_DISABLE_JIT=1 these functions are plain Python: right, and for small arrays only.
-COMPILED = not numba.config.DISABLE_JIT
 
 __all__ = [
     "COMPILED", "adam_step", "avg_pool", "avg_pool_gx", "batch_norm", "batch_norm_g", "bias_gb",

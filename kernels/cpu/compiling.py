@@ -18,6 +18,9 @@ from typing import Any, ClassVar
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
+# With NUMBA_DISABLE_JIT=1 all functions are plain Python: right, and fit for small arrays only.
+COMPILED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+
 _here = Path(__file__).parent
 
 
@@ -29,7 +32,7 @@ def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any
     """
     if function is None:
         return lambda function: compiled(function, parallel=parallel)
-    if numba.config.DISABLE_JIT:
+    if not COMPILED:
         return function
     dispatcher = numba.njit(function, parallel=parallel, nogil=True, error_model="numpy")
     dispatcher._cache = _Cache(function)

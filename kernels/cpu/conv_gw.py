@@ -25,7 +25,6 @@ Tasks depend on the shapes only, so the result does not depend on the number of 
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
@@ -33,7 +32,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, array
-from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.compiling import COMPILED, compiled
 from resnet_np.kernels.cpu.conv import aligned
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS
 from resnet_np.kernels.cpu.target import TILE
@@ -183,7 +182,7 @@ def _make_deal(wide: int, lanes: int) -> Any:
     return deal
 
 
-if numba.config.DISABLE_JIT:
+if not COMPILED:
     add_tile = slow_add_tile
     deal_rows, deal_panels = _make_slow_deal(ROWS, LANES), _make_slow_deal(PANEL, LANES)
 else:

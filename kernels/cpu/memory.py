@@ -5,13 +5,13 @@ Numba has slices for it, but compiles seconds on each assignment to one, for err
 
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array
+from resnet_np.kernels.cpu.compiling import COMPILED
 
 NUMBER = 4  # bytes
 
@@ -61,5 +61,5 @@ def _clear(typing, target, t, count):  # type: ignore[no-untyped-def]
     return signature, emit
 
 
-copy = slow_copy if numba.config.DISABLE_JIT else _copy
-clear = slow_clear if numba.config.DISABLE_JIT else _clear
+copy = _copy if COMPILED else slow_copy
+clear = _clear if COMPILED else slow_clear

@@ -32,12 +32,12 @@ The loop over c that LLVM makes of this for AVX2, one step of four:
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array
+from resnet_np.kernels.cpu.compiling import COMPILED
 from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.vectors import Emitter
 
@@ -137,4 +137,4 @@ def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
     return tile
 
 
-tile = slow_tile if numba.config.DISABLE_JIT else _make_tile(ROWS, TILE.vectors, LANES)
+tile = _make_tile(ROWS, TILE.vectors, LANES) if COMPILED else slow_tile

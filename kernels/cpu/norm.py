@@ -15,13 +15,12 @@ from collections.abc import Callable
 from math import lcm
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import prange, types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array, array
-from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.compiling import COMPILED, compiled
 from resnet_np.kernels.cpu.conv import aligned
 from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
@@ -386,8 +385,8 @@ def _spread_gradients(typing, gy, y, x, mean, a, b, c, relu, gx, g):  # type: ig
     return signature, emit
 
 
-add_gradients = slow_add_gradients if numba.config.DISABLE_JIT else _add_gradients
-spread_gradients = slow_spread_gradients if numba.config.DISABLE_JIT else _spread_gradients
+add_gradients = _add_gradients if COMPILED else slow_add_gradients
+spread_gradients = _spread_gradients if COMPILED else slow_spread_gradients
 
 
 @compiled

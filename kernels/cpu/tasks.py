@@ -20,6 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array
+from resnet_np.kernels.cpu.compiling import COMPILED
 
 
 def slow_take(counter: Array) -> int:
@@ -40,7 +41,7 @@ def _take(typing: Any, counter: Any) -> Any:
     return types.int64(counter), emit
 
 
-take = slow_take if numba.config.DISABLE_JIT else _take
+take = _take if COMPILED else slow_take
 
 
 def new_counter() -> Array:
@@ -49,4 +50,4 @@ def new_counter() -> Array:
 
 def worker_count() -> int:
     """How many threads Numba may use here (NUMBA_NUM_THREADS, `numba.set_num_threads`)."""
-    return 1 if numba.config.DISABLE_JIT else numba.get_num_threads()
+    return numba.get_num_threads() if COMPILED else 1

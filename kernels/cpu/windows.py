@@ -9,7 +9,6 @@ whose windows it is part of, and that is a grid of taps, too.
 from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -17,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array
+from resnet_np.kernels.cpu.compiling import COMPILED
 from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.vectors import F32, I32, Emitter
 
@@ -173,6 +173,6 @@ def _mean(typing: Any, x: Any, taps: Any, count: Any, y: Any, at: Any, c: Any) -
     return signature, emit
 
 
-largest = slow_largest if numba.config.DISABLE_JIT else _largest
-total_where = slow_total_where if numba.config.DISABLE_JIT else _total_where
-mean = slow_mean if numba.config.DISABLE_JIT else _mean
+largest = _largest if COMPILED else slow_largest
+total_where = _total_where if COMPILED else slow_total_where
+mean = _mean if COMPILED else slow_mean

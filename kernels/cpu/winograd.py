@@ -43,13 +43,12 @@ read once for each panel of output channels, U once for each group.
 import itertools
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import prange, types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array, Padding, Pair, output_sizes
-from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.compiling import COMPILED, compiled
 from resnet_np.kernels.cpu.conv import aligned
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS, tile
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
@@ -153,7 +152,7 @@ def slow_transform(matrix: Matrix) -> Any:
 
 
 def _make_transform(matrix: Matrix) -> Any:
-    if numba.config.DISABLE_JIT:
+    if not COMPILED:
         return slow_transform(matrix)
 
     @intrinsic
@@ -233,7 +232,7 @@ def slow_untransform(matrix: Matrix) -> Any:
 
 
 def _make_untransform(matrix: Matrix) -> Any:
-    if numba.config.DISABLE_JIT:
+    if not COMPILED:
         return slow_untransform(matrix)
     m, a = len(matrix), len(matrix[0])
 
