@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
@@ -34,7 +34,7 @@ def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any
         return lambda function: compiled(function, parallel=parallel)
     if not COMPILED:
         return function
-    dispatcher = numba.njit(function, parallel=parallel, nogil=True, error_model="numpy")
+    dispatcher: Any = numba.njit(function, parallel=parallel, nogil=True, error_model="numpy")
     dispatcher._cache = _Cache(function)
     return _one_at_a_time(dispatcher) if parallel else dispatcher
 
@@ -87,7 +87,7 @@ class _Locator(_CacheLocator):
 
 
 class _Impl(CompileResultCacheImpl):
-    _locator_classes: ClassVar = [_Locator]
+    _locator_classes = (_Locator,)
 
 
 class _Cache(FunctionCache):
@@ -130,13 +130,17 @@ def folder() -> Path:
     What lies there is run, so it has to be a folder that nobody else can write into. Where there is
     none, a temporary folder serves this process.
     """
-    place = Path(numba.config.CACHE_DIR or _user_cache()) / f"kernels-{source_stamp()[:16]}"
+    place = Path(_numba_folder() or _user_cache()) / f"kernels-{source_stamp()[:16]}"
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=place).close()
     except OSError:
         return _temporary()
     return place if _is_ours(place) else _temporary()
+
+
+def _numba_folder() -> str:
+    return numba.config.CACHE_DIR  # type: ignore[attr-defined]
 
 
 def _user_cache() -> str:

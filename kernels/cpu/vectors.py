@@ -30,9 +30,6 @@ class Emitter:
         self.vector = ir.VectorType(F32, lanes)
         self.integer = context.get_value_type(types.intp)
 
-    def int(self, value: int) -> Any:
-        return ir.Constant(self.integer, value)
-
     def data(self, array_type: Any, array: Any) -> Any:
         """The address of an array's first number."""
         return self.context.make_array(array_type)(self.context, self.builder, array).data
@@ -100,3 +97,6 @@ class Emitter:
         """for index in range(start, stop, step), at run time."""
         with cgutils.for_range_slice(self.builder, start, stop, self.int(step)) as (index, _):
             yield index
+
+    def int(self, value: int) -> Any:
+        return ir.Constant(self.integer, value)
