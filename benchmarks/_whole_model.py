@@ -12,6 +12,7 @@ from _common import benchmark_parser, cores, machine, parse, save_json
 from _comparing import ALLOWED_DIFFERENCE, differences, fastest, ratio, spread
 from _engines import engine_names
 from _material import make_material, real_data
+from _profile import profile, profile_table
 from _workers import Job, Measured, Task, take_turns
 from rich.console import Console
 from rich.progress import Progress
@@ -130,11 +131,29 @@ def benchmark(task: Task, description: str, batches: list[int]) -> None:
     if task == "training":
         stages = [stage for stage in STAGES if stage != "pool"]
         parser.add_argument("--unfreeze", choices=stages, default="stem", help="first one trained")
+    else:
+        parser.add_argument("--profile", action="store_true", help="of ours, step by step, instead")
     args, facts = parse_whole_model(parser)
+    if task == "inference" and args.profile:
+        return profile_all(args, facts)
     rows = measure_all(args, task, args.batch, getattr(args, "unfreeze", "stem"))
     print_rows(rows, facts)
     save_json(args, facts, rows)
     check_outputs(rows)
+
+
+def profile_all(args: argparse.Namespace, facts: dict[str, Any]) -> None:
+    """Where the time goes, for each batch."""
+    if args.device != "cpu" or args.against:
+        raise UserError("--profile: is ours on the CPU; without --device gpu and --against")
+    with tempfile.TemporaryDirectory() as folder:
+        material = make_material(Path(folder), max(args.batch))
+        found = [profile(material, n, args.threads, args.repetitions) for n in args.batch]
+    cpu, threads = facts["cpu"], facts["threads"]
+    print(f"{cpu}, {threads} thread(s), {facts['weights']} weights", file=sys.stderr)
+    for one in found:
+        Console(width=100).print(profile_table(one))
+    save_json(args, facts, [one.to_record() for one in found])
 
 
 def print_rows(rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:

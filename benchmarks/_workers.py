@@ -101,10 +101,15 @@ def thread_limits(threads: int) -> dict[str, str]:
     return {name: str(threads) for name in names}
 
 
+def limit_threads(threads: int) -> None:
+    """Keep this process on the first `threads` cores of those that it may use."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
 def serve(connection: Connection, job: Job) -> None:
     """The worker's side: prepare, run a few times uncounted, then answer until told to finish."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
+    limit_threads(job.threads)
     try:
         engine, call = job.prepare()
     except UserError as error:

@@ -1,6 +1,6 @@
 """Time the prediction of ResNet-50 at 224 pixels: images per second, and peak memory.
 
-python benchmarks/resnet50_inference.py [--device gpu] [--json FILE]
+python benchmarks/resnet50_inference.py [--device gpu] [--json FILE] [--profile]
     [--against torch,torch-nchw,torch-compile,onnxruntime,openvino]
 """
 

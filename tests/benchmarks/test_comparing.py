@@ -11,6 +11,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 from _comparing import differences, fastest, ratio, relative_difference, spread  # noqa: E402
 from _engines import engine_names  # noqa: E402
+from _profile import Line, Peaks, Profile  # noqa: E402
 from _whole_model import check_outputs, row_of, verdict  # noqa: E402
 from _workers import Measured, thread_limits  # noqa: E402
 
@@ -96,3 +97,13 @@ def test_engines_that_cannot_be_measured(
 
 def test_every_library_gets_the_same_threads() -> None:
     assert set(thread_limits(3).values()) == {"3"}
+
+
+def test_a_step_is_held_against_the_peak_that_binds_it() -> None:
+    peaks = Peaks(flops=100, bytes=10)
+    busy = Line("busy", seconds=2, flops=100, moved=5)
+    moving = Line("moving", seconds=4, flops=10, moved=20)
+    assert (busy.bound(peaks), busy.share(peaks)) == ("compute", 0.5)
+    assert (moving.bound(peaks), moving.share(peaks)) == ("memory", 0.5)
+    record = Profile(1, 6, [busy, moving], peaks).to_record()
+    assert [line["bound"] for line in record["lines"]] == ["compute", "memory"]
