@@ -23,6 +23,7 @@ small, several ranges of pixels give partial sums of the whole of it; these are 
 Tasks depend on the shapes only, so the result does not depend on the number of threads.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +120,10 @@ def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
                         total = e.multiply_add(number, gradients[v], e.get(sums[row, v]))
                         e.set(sums[row, v], total)
 
+            places = [e.at(gw, builder.mul(pitch, e.int(row))) for row in range(rows)]
+            for place in places:
+                _prefetch(e, place)
+
             most = builder.and_(pixels, e.int(-UNROLL))
             with e.loop(e.int(0), most, UNROLL) as i:
                 for address in ahead:
@@ -128,7 +133,6 @@ def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
             with e.loop(most, pixels) as i:
                 step(i)
 
-            places = [e.at(gw, builder.mul(pitch, e.int(row))) for row in range(rows)]
             with builder.if_then(builder.not_(fresh)):
                 for row, v in tile:
                     earlier = e.load(places[row], e.int(v * lanes))
@@ -261,6 +265,7 @@ def _up(a: int, b: int) -> int:
     return -(-a // b)
 
 
+@lru_cache(1024)
 def cut(
     x_shape: tuple[int, ...],
     gy_shape: tuple[int, ...],
@@ -268,6 +273,7 @@ def cut(
     stride: Pair,
     padding: Padding,
 ) -> Cut:
+    """How conv2d_gw goes about these shapes."""
     n, h, w, c = x_shape
     _, p, q, k = gy_shape
     r, s = size
@@ -309,6 +315,7 @@ def _with_ranges(cut: Cut) -> Cut:
 
 
 def rooms(cut: Cut) -> Room:
+    """Room for the copies of all workers."""
     workers = worker_count()
     return Room(
         aligned((workers, cut.groups * cut.x_pitch + ROWS * PANEL)),
@@ -509,7 +516,7 @@ def conv2d_gw(
     out: Array | None = None,
 ) -> Array:
     gw = aligned(w_shape) if out is None else array._empty(out, w_shape, gy)
-    work = cut(x.shape, gy.shape, w_shape[:2], stride, padding)
+    work = cut(x.shape, gy.shape, (w_shape[0], w_shape[1]), stride, padding)
     flat = gw.reshape(-1)
     parts = flat if work.pixel_ranges == 1 else aligned((work.pixel_ranges, len(flat)))
     x, gy = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1)
