@@ -1,5 +1,7 @@
 """PyTorch in three ways: eager with its channels last, eager as it comes, and compiled."""
 
+import os
+import shutil
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,6 +139,10 @@ class TorchCompile(Torch):
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
     def inference(self, material: Material, batch: int) -> Call:
+        if not shutil.which(os.environ.get("CXX", "g++")):
+            raise UserError(
+                "--against torch-compile: needs a C++ compiler, g++ or the one that CXX names"
+            )
         from torch._inductor import config
 
         config.freezing = True

@@ -94,7 +94,11 @@ def run_torch(data: Path, weights: Path, epochs: int, flags: list[str]) -> float
 
 
 def run(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    """What it printed; ends this script, too, if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\nstatus {done.returncode}\n{done.stderr}")
+    return done.stdout
 
 
 def main() -> int:

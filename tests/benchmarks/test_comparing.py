@@ -1,6 +1,7 @@
 """What the benchmarks conclude from times and outputs, and what they refuse to measure."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -107,3 +108,20 @@ def test_a_step_is_held_against_the_peak_that_binds_it() -> None:
     assert (moving.bound(peaks), moving.share(peaks)) == ("memory", 0.5)
     record = Profile(1, 6, [busy, moving], peaks).to_record()
     assert [line["bound"] for line in record["lines"]] == ["compute", "memory"]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "complaint"),
+    [
+        ("training", "--against openvino", "--against openvino: is measured in inference only"),
+        ("inference", "--threads 0", "--threads must be from 1 to "),
+        ("inference", "--profile --against torch", "--profile: is ours on the CPU; "),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_status_2(
+    script: str, arguments: str, complaint: str
+) -> None:
+    command = [sys.executable, str(BENCHMARKS / f"resnet50_{script}.py"), *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {complaint}") and done.stderr.count("\n") == 1

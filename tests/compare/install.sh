@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install what tests/compare and the benchmarks compare with: PyTorch, torchvision, timm, Hugging
-# Face transformers, Keras, ONNX and its runtime.
+# Face transformers, Keras, ONNX and its runtime, OpenVINO.
 #
 #     bash tests/compare/install.sh [PYTHON]       the interpreter to install for; default: python3
 #
@@ -13,4 +13,5 @@ set -euo pipefail
 python=${1:-python3}
 "$python" -m pip install -q "torch==2.13.0+cpu"
 "$python" -m pip install -q --no-deps "torchvision==0.28.0" "timm>=1.0.9,<2"
-"$python" -m pip install -q "transformers>=5,<6" "keras>=3.10,<4" "onnx>=1.18" "onnxruntime>=1.20"
+"$python" -m pip install -q "transformers>=5,<6" "keras>=3.10,<4" "onnx>=1.18" "onnxruntime>=1.20" \
+  "openvino>=2025"
