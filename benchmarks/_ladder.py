@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from resnet_np.errors import UserError
 from resnet_np.kernels import NO_PADDING, Array, array
 from resnet_np.kernels.cpu import conv, microkernel, winograd
+from resnet_np.kernels.cpu.compiling import COMPILED
 from resnet_np.kernels.cpu.target import TILE
 
 DEFAULT_LAYER = (28, 128, 128, 3)  # the 3x3 convolutions of ResNet-50's second stage
@@ -97,7 +98,7 @@ def make_rungs(layer: Convolution) -> list[Rung]:
     add("4 blocked, compiled", ladder.blocked, w, plain, once)
     add("5 micro-kernel", ladder.micro_kernel, packed, plain, once)
     passes = once + 9 * size  # y by scale, plus shift, plus shortcut, max(y, 0)
-    add("5 and the rest in passes", ladder.in_passes, packed, whole, passes, norm, shortcut)
+    add("5+ the rest in passes", ladder.in_passes, packed, whole, passes, norm, shortcut)
     add("6 fused", ladder.fused, packed_folded, whole, once + size, bias, shortcut)
     if layer.weight[:2] == (3, 3) and c % TILE.lanes == k % TILE.lanes == 0:
         u = winograd.pack(folded, 4)
@@ -217,7 +218,7 @@ def rung_table(rows: list[dict[str, Any]]) -> Table:
             row["rung"],
             row["on"],
             f"{row['gflops']:.3g}",
-            f"{row['share']:.2%}" if row["share"] < 0.1 else f"{row['share']:.0%}",
+            f"{100 * row['share']:.2g} %" if row["share"] < 0.1 else f"{100 * row['share']:.0f} %",
             "" if row["gain"] is None else f"{row['gain']:.3g}",
             f"{row['error']:.0e}",
         )
@@ -236,36 +237,37 @@ def tile_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def plot_roofline(
-    rungs: list[dict[str, Any]], layers: list[dict[str, Any]], peak: float, copy: float, path: Any
+    rungs: list[dict[str, Any]], layers: list[dict[str, Any]], peak: float, copy: float, path: str
 ) -> None:
     """GFLOP/s over operations per byte, with the two roofs: computing, and copying."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
-    points = [row["intensity"] for row in rungs + layers]
-    x = np.geomspace(min(*points, peak / copy) / 4, 2 * max(points), 200)
+    intensities = [row["intensity"] for row in rungs + layers]
+    x = np.geomspace(min(*intensities, peak / copy) / 4, 2 * max(intensities), 200)
     label = f"roofs: {peak:.0f} GFLOP/s, {copy:.0f} GB/s"
     axes.loglog(x, np.minimum(peak, x * copy), color="black", label=label)
     for size, marker in (("1x1", "o"), ("3x3", "s"), ("7x7", "^")):
         own = [row for row in layers if f" {size}" in row["layer"]]
         place = [row["intensity"] for row in own], [row["gflops"] for row in own]
-        axes.plot(*place, marker, color="tab:blue", alpha=0.4, label=f"ResNet-50's {size}")
-    place = [row["intensity"] for row in rungs], [row["gflops"] for row in rungs]
-    axes.plot(*place, "D", color="tab:red", label=f"the rungs, on {rungs[-1]['on']}")
+        axes.plot(*place, marker, color="tab:blue", alpha=0.4, label=f"ResNet-50's {size}, rung 5")
     for row in rungs:
         at = row["intensity"], row["gflops"]
-        axes.annotate(row["rung"], at, (-7, 0), textcoords="offset points", ha="right", va="center")
+        axes.plot(*at, "D", color="tab:red", label=row["rung"])
+        number = row["rung"].split()[0]
+        axes.annotate(number, at, (0, 6), textcoords="offset points", ha="center", color="tab:red")
+    axes.set_title(f"Rungs on {rungs[-1]['on']}")
     axes.set_xlabel("floating-point operations per byte of the arrays read and written")
     axes.set_ylabel("GFLOP/s on one core")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=100)
 
 
 def climb(args: argparse.Namespace, resnet50: Iterable[Convolution]) -> None:
     """Measure and show what `--ladder` promises."""
-    if numba.config.DISABLE_JIT:
+    if not COMPILED:
         raise UserError("--ladder measures compiled code: not with NUMBA_DISABLE_JIT=1")
     if args.device != "cpu":
         raise UserError(f"--ladder is about the CPU, not --device {args.device}")

@@ -10,7 +10,6 @@ same rounds. A ratio is the other engine's time divided by ours: above 1 we are 
 import sys
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -140,7 +139,7 @@ def main() -> None:
         metavar=("PIXELS", "C", "K", "SIZE"),
         help="of the ladder",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the ladder's roofline")
+    parser.add_argument("--plot", metavar="FILE.png", help="the ladder's roofline")
     args = parse(parser)
     if args.ladder:
         return climb(args, distinct_convolutions())
