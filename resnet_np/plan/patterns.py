@@ -16,7 +16,7 @@ from resnet_np.autograd.norm import FixedBatchNorm
 from resnet_np.autograd.tensor import Op
 from resnet_np.kernels import NO_PADDING
 from resnet_np.plan.steps import Convolution, Norm, Other, Source, Step
-from resnet_np.plan.trace import Operand, Record, Trace
+from resnet_np.plan.trace import Record, Trace
 
 
 def fuse(trace: Trace) -> list[Step]:
@@ -40,15 +40,17 @@ def fuse(trace: Trace) -> list[Step]:
     return list(steps.values())
 
 
-def _are_parameters(*operands: Operand) -> bool:
+def _are_parameters(*operands: Tensor | int | None) -> bool:
     """Whether these are there before the pass begins: they could be results, too."""
     return not any(isinstance(operand, int) for operand in operands)
 
 
 def _convolution(record: Record) -> Convolution:
     op, (x, w, b), output = record
-    where = ((1, 1), NO_PADDING) if isinstance(op, Linear) else (op.stride, op.padding)
-    return Convolution(x, Source(w, b, None), *where, output)
+    source = Source(w, b, None)
+    if isinstance(op, Linear):
+        return Convolution(x, source, (1, 1), NO_PADDING, output)
+    return Convolution(x, source, op.stride, op.padding, output)
 
 
 def _join_norm(step: Convolution, record: Record) -> bool:

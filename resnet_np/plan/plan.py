@@ -15,7 +15,7 @@ from resnet_np.plan.steps import Convolution, Other, Prepared, Step
 from resnet_np.plan.trace import Trace
 
 # Of results inside the network at a time. A large batch is run some images after the others.
-WORKSPACE_BYTES = 128 * 2**20
+WORKSPACE_BYTES = 64 * 2**20
 
 
 class Timing(NamedTuple):

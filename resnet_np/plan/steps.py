@@ -16,8 +16,8 @@ from resnet_np.kernels.fused import FusedConv, fused_conv
 from resnet_np.plan.trace import Record
 
 
-def _array(value: Tensor | Array | None) -> Array | None:
-    """An array, also out of a tensor."""
+def _array(value: Any) -> Any:
+    """The array of a tensor; anything else as it is."""
     return value.data if isinstance(value, Tensor) else value
 
 
@@ -156,10 +156,10 @@ class Other:
         return [operand for operand in self.operands if isinstance(operand, int)]
 
     def run(self, values: list[Any]) -> None:
-        arrays = [values[v] if isinstance(v, int) else _array(v) for v in self.operands]
+        arrays: list[Any] = [values[v] if isinstance(v, int) else _array(v) for v in self.operands]
         y = values[self.output]
         if y is not None and type(self.op) in INTO:
-            INTO[type(self.op)](kernels.of(y), self.op, *arrays, y)
+            INTO[type(self.op)](kernels.of(y), self.op, arrays[0], y)
             return
         op = copy.copy(self.op)  # `forward` may write into it, on another thread, too
         if isinstance(op, Reshape):  # from [1, ...] to [1, ...] in the trace, here for N images

@@ -1,21 +1,21 @@
 """What happens in a forward pass, written down."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resnet_np.autograd import Tensor, no_grad
 from resnet_np.autograd.tensor import Op, watched
 from resnet_np.kernels import Array
 
-# An input of an op: the number of a value, or a parameter, or None where it has none.
-Operand = int | Tensor | None
-
 
 class Record(NamedTuple):
-    """An op that ran. Values are numbered as they appear: 0 is the input of the pass."""
+    """An op that ran. Values are numbered as they appear: 0 is the input of the pass.
 
-    op: Op
-    operands: tuple[Operand, ...]
+    operands : for each input the number of a value, or a parameter, or None
+    """
+
+    op: Any
+    operands: tuple[Any, ...]
     output: int
 
 
