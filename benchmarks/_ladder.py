@@ -4,7 +4,7 @@ Everything runs on one core. The peaks take their turn in the same rounds as the
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -201,7 +201,7 @@ def measure_layers(layers: Iterable[Convolution], repetitions: int) -> list[dict
 # --- showing -------------------------------------------------------------------------------------
 
 
-def _table(headings: tuple[str, ...], lines: list[tuple[str, ...]], left: int) -> Table:
+def _table(headings: tuple[str, ...], lines: Sequence[tuple[str, ...]], left: int) -> Table:
     """A table that can be pasted into Markdown; the first columns are text."""
     table = Table(box=MARKDOWN)
     for i, heading in enumerate(headings):
