@@ -45,6 +45,7 @@ from resnet_np.kernels.cpu.vectors import Emitter
 COPIED_NUMBERS = 72 * 1024
 LEAST_PIXELS, MOST_PIXELS = 112, 256
 PARTIAL_NUMBERS = 4 * 2**20  # of all partial sums together: 16 MiB
+PARTIAL_PIXELS = 1024  # fewer would not repay adding up their sums
 # Enough for the threads of a large machine, where the shape allows.
 TASKS = 32
 ADDED = 1024  # numbers of partial sums that are added at a time
@@ -304,8 +305,13 @@ def _with_ranges(cut: Cut) -> Cut:
     g_pitch = (pixels + 1) * PANEL
     c_ranges = min(cut.groups, _up(cut.groups * x_pitch, COPIED_NUMBERS))
     k_ranges = min(panels, _up(panels * g_pitch, COPIED_NUMBERS))
-    most = PARTIAL_NUMBERS // (cut.taps_r * cut.taps_s * cut.run * cut.k)
-    pixel_ranges = max(1, min(cut.across * cut.down, most, _up(TASKS, c_ranges * k_ranges)))
+    most = min(
+        PARTIAL_NUMBERS // (cut.taps_r * cut.taps_s * cut.run * cut.k),
+        cut.images * cut.rows * cut.columns // PARTIAL_PIXELS,
+        cut.across * cut.down,
+        _up(TASKS, c_ranges * k_ranges),
+    )
+    pixel_ranges = max(1, most)
     while pixel_ranges * c_ranges * k_ranges < TASKS and panels >= 8 * k_ranges:
         k_ranges *= 2
     return cut._replace(
