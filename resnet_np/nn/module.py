@@ -6,9 +6,11 @@ from typing import Any, Self
 import numpy as np
 
 from resnet_np.autograd import Tensor
+from resnet_np.autograd.tensor import is_recording
 from resnet_np.device import DEVICES, to_device
 from resnet_np.errors import UserError, some
 from resnet_np.kernels import Array
+from resnet_np.nn.recompute import recompute
 
 
 class Parameter(Tensor):
@@ -32,12 +34,14 @@ class Module:
         gradient, the running statistics are not touched, and batch norm uses them instead of the
         batch's. The gradient still flows through to the input.
     hook : a function that is shown the input and the output of each call: to look inside a network
+    recompute : keep nothing of the inside for the way back but compute it again: see `recompute.py`
     """
 
     # First values, which belong to the class: a subclass has no `super().__init__()` to forget.
     training = True
     frozen = False
     hook: Callable[[Tensor, Tensor], None] | None = None
+    recompute = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         entries = value.values() if isinstance(value, dict) else value
@@ -56,7 +60,7 @@ class Module:
 
     def __call__(self, x: Tensor, **options: Any) -> Tensor:
         """Run `forward`."""
-        y = self.forward(x, **options)
+        y = recompute(self, x) if self.recompute and is_recording() else self.forward(x, **options)
         if self.hook is not None:
             self.hook(x, y)
         return y
