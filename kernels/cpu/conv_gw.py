@@ -45,7 +45,10 @@ from resnet_np.kernels.cpu.vectors import Emitter
 COPIED_NUMBERS = 72 * 1024
 LEAST_PIXELS, MOST_PIXELS = 112, 256
 PARTIAL_NUMBERS = 4 * 2**20  # of all partial sums together: 16 MiB
-PARTIAL_PIXELS = 1024  # fewer would not repay adding up their sums
+# Each costs as much time as some dozen pixels, so they are to be over so many; unless all of them
+# together stay in a cache.
+PARTIAL_PIXELS = 1024
+CHEAP_NUMBERS = 512 * 1024
 # Enough for the threads of a large machine, where the shape allows.
 TASKS = 32
 ADDED = 1024  # numbers of partial sums that are added at a time
@@ -305,13 +308,11 @@ def _with_ranges(cut: Cut) -> Cut:
     g_pitch = (pixels + 1) * PANEL
     c_ranges = min(cut.groups, _up(cut.groups * x_pitch, COPIED_NUMBERS))
     k_ranges = min(panels, _up(panels * g_pitch, COPIED_NUMBERS))
-    most = min(
-        PARTIAL_NUMBERS // (cut.taps_r * cut.taps_s * cut.run * cut.k),
-        cut.images * cut.rows * cut.columns // PARTIAL_PIXELS,
-        cut.across * cut.down,
-        _up(TASKS, c_ranges * k_ranges),
-    )
-    pixel_ranges = max(1, most)
+    numbers = cut.taps_r * cut.taps_s * cut.run * cut.k
+    worth = cut.images * cut.rows * cut.columns // PARTIAL_PIXELS
+    worth = max(worth, CHEAP_NUMBERS // numbers)
+    most = min(worth, PARTIAL_NUMBERS // numbers, cut.across * cut.down)
+    pixel_ranges = max(1, min(most, _up(TASKS, c_ranges * k_ranges)))
     while pixel_ranges * c_ranges * k_ranges < TASKS and panels >= 8 * k_ranges:
         k_ranges *= 2
     return cut._replace(
