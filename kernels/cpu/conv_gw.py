@@ -27,9 +27,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, array
@@ -78,15 +76,6 @@ def slow_add_tile(
         gw[place] = total[row] if fresh else gw[place] + total[row]
 
 
-def _prefetch(e: Emitter, address: Any) -> None:
-    """Ask for a line of memory, to be brought to the second-level cache. Any address will do."""
-    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
-    function = cgutils.get_or_insert_function(e.builder.module, kind, "llvm.prefetch.p0i8")
-    read, second_level, data = integer(0), integer(2), integer(1)
-    e.builder.call(function, [e.builder.bitcast(address, byte), read, second_level, data])
-
-
 def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
     panel = vectors * lanes
 
@@ -126,12 +115,12 @@ def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
 
             places = [e.at(gw, builder.mul(pitch, e.int(row))) for row in range(rows)]
             for place in places:
-                _prefetch(e, place)
+                e.prefetch(place, write=True)
 
             most = builder.and_(pixels, e.int(-UNROLL))
             with e.loop(e.int(0), most, UNROLL) as i:
                 for address in ahead:
-                    _prefetch(e, e.at(address, builder.mul(i, e.int(AHEAD))))
+                    e.prefetch(e.at(address, builder.mul(i, e.int(AHEAD))), write=False)
                 for n in range(UNROLL):
                     step(builder.add(i, e.int(n)))
             with e.loop(most, pixels) as i:

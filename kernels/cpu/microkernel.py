@@ -43,6 +43,7 @@ from resnet_np.kernels.cpu.vectors import Emitter
 
 ROWS, LANES, PANEL = TILE.rows, TILE.lanes, TILE.channels
 UNROLL = 4  # steps of the loop over c in one turn
+LINE = 16  # numbers of a cache line
 
 
 def slow_tile(
@@ -97,13 +98,16 @@ def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
             outputs = [e.number(y_at, e.int(row)) for row in range(rows)]
             pixels = [e.at(x, e.number(x_at, e.int(row))) for row in range(rows)]
 
+            for row in range(rows):
+                for k in range(0, panel, LINE):
+                    e.prefetch(e.at(y, builder.add(outputs[row], e.int(k))), write=True)
+            with builder.if_then(has_r):
+                for row in range(rows):
+                    for k in range(0, panel, LINE):
+                        e.prefetch(e.at(r, builder.add(outputs[row], e.int(k))), write=False)
             bias = [e.load(b, e.int(v * lanes)) for v in range(vectors)]
             for row, v in tile:
                 e.set(sums[row, v], bias[v])
-            with builder.if_then(has_r):
-                for row, v in tile:
-                    shortcut = e.load(e.at(r, outputs[row]), e.int(v * lanes))
-                    e.set(sums[row, v], builder.fadd(bias[v], shortcut))
 
             def step(starts: list[Any], c: Any, w: Any) -> None:
                 """One input channel: 2 vectors of weights, 6 numbers, 12 multiplications."""
@@ -125,6 +129,10 @@ def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
                 with e.loop(most, run) as c:
                     step(starts, c, e.at(run_w, builder.mul(c, e.int(panel))))
 
+            with builder.if_then(has_r):
+                for row, v in tile:
+                    shortcut = e.load(e.at(r, outputs[row]), e.int(v * lanes))
+                    e.set(sums[row, v], builder.fadd(e.get(sums[row, v]), shortcut))
             with builder.if_then(relu):
                 for place in tile:
                     e.set(sums[place], e.relu(e.get(sums[place])))

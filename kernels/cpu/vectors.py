@@ -57,6 +57,18 @@ class Emitter:
         place = self.builder.bitcast(self.at(address, offset), self.vector.as_pointer())
         self.builder.store(vector, place).align = 4
 
+    def prefetch(self, address: Any, write: bool) -> None:
+        """Ask for a line of memory: to write it soon, or to have it in the second-level cache.
+
+        Nobody waits for it, and any address will do.
+        """
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
+        for_writing, level, data = I32(int(write)), I32(3 if write else 2), I32(1)
+        line = self.builder.bitcast(address, byte)
+        self.builder.call(function, [line, for_writing, level, data])
+
     def constant(self, value: float) -> Any:
         return ir.Constant(self.vector, [value] * self.lanes)
 
