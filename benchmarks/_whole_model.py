@@ -48,6 +48,11 @@ def row_of(measured: dict[str, Measured], batch: int) -> dict[str, Any]:
     return row
 
 
+def label(row: dict[str, Any]) -> str:
+    """The task, and where its training begins if that is not at the first stage."""
+    return row["task"] if row["unfreeze"] == "stem" else f"{row['task']} from {row['unfreeze']}"
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
     result = Table(title="ResNet-50, 224 x 224 pixels, float32", title_justify="left")
     for heading in ("task", "batch", "engine"):
@@ -60,7 +65,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             cells = [f"{own['images_per_second']:.2f}", f"{1e3 * own['seconds']:.0f}"]
             cells += [f"{own['peak_mib']:.0f}", f"{own['ratio']:.2f}"]
             cells += ["{:.2f} to {:.2f}".format(*own["spread"])]
-            result.add_row(row["task"], str(row["batch"]), name, *cells)
+            result.add_row(label(row), str(row["batch"]), name, *cells)
         result.add_section()
     return result
 
@@ -71,7 +76,7 @@ def verdict(row: dict[str, Any]) -> str:
     own = row["engines"][name]
     low, high = own["spread"]
     return (
-        f"{row['task']}, batch {row['batch']}: {own['ratio']:.2f} times as fast as the fastest "
+        f"{label(row)}, batch {row['batch']}: {own['ratio']:.2f} times as fast as the fastest "
         f"other, {name} ({low:.2f} to {high:.2f}); outputs differ by "
         f"{row['largest_difference']:.1e} at most"
     )

@@ -44,7 +44,7 @@ def test_a_row_names_the_fastest_other_engine() -> None:
         "slow": measured([4.0, 4.0, 4.0], 2.0),
         "quick": measured([1.0, 1.5, 3.0], 2.0),
     }
-    row = {"task": "inference", "batch": 4} | row_of(rounds, batch=4)
+    row = {"task": "inference", "batch": 4, "unfreeze": "stem"} | row_of(rounds, batch=4)
     assert row["fastest_other"] == "quick"
     assert row["engines"]["quick"]["ratio"] == 1.5
     assert row["engines"]["slow"]["images_per_second"] == 1
@@ -53,6 +53,7 @@ def test_a_row_names_the_fastest_other_engine() -> None:
         "inference, batch 4: 1.50 times as fast as the fastest other, quick (1.00 to 3.00); "
         "outputs differ by 0.0e+00 at most"
     )
+    assert verdict(row | {"unfreeze": "layer4"}).startswith("inference from layer4, batch 4: ")
     check_outputs([row])
 
 
@@ -63,7 +64,7 @@ def test_alone_there_is_no_other() -> None:
 
 def test_engines_that_compute_something_else_are_an_error() -> None:
     rounds = {"resnet_np": measured([1.0], 2.0), "other": measured([1.0], 2.001)}
-    row = {"task": "inference", "batch": 4} | row_of(rounds, batch=4)
+    row = {"task": "inference", "batch": 4, "unfreeze": "stem"} | row_of(rounds, batch=4)
     with pytest.raises(UserError, match="resnet_np, other differ by"):
         check_outputs([row])
 
