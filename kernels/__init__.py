@@ -19,11 +19,15 @@ Every kernel exists more than once, with the same name and signature:
     reference.py   naive loops: the definition, for tests and readers
     array.py       whole-array operations, for NumPy and CuPy alike: im2col + matrix product
     cpu/           compiled by Numba, for float32 arrays of NumPy
+    shapes.py      the shapes of their results, for a look ahead
 
 `of(x)` picks the module that is right for an array. It is the only switch in the project. A result
 is written into `out` where one is given: a contiguous array of the result's shape and dtype.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +37,8 @@ Array = Any  # numpy.ndarray or cupy.ndarray: the two share no base class
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 NO_PADDING: Padding = ((0, 0), (0, 0))
+
+_only_shapes: ContextVar[bool] = ContextVar("only_shapes", default=False)
 
 
 def get_array_module(x: Array) -> Any:
@@ -50,14 +56,26 @@ def get_array_module(x: Array) -> Any:
 
 
 def of(x: Array) -> ModuleType:
-    """The kernels for `x`, chosen by the array's type and dtype and nothing else."""
-    from resnet_np.kernels import array
+    """The kernels for `x`, chosen by the array's type and dtype; `shapes` inside `only_shapes`."""
+    from resnet_np.kernels import array, shapes
 
+    if _only_shapes.get():
+        return shapes
     if not is_compiled(x):
         return array
     from resnet_np.kernels import cpu
 
     return cpu
+
+
+@contextmanager
+def only_shapes() -> Iterator[None]:
+    """Inside, kernels compute nothing: their results have the right shape and dtype, no more."""
+    token = _only_shapes.set(True)
+    try:
+        yield
+    finally:
+        _only_shapes.reset(token)
 
 
 def is_compiled(x: Array) -> bool:

@@ -37,7 +37,7 @@ def choose_tile(has: set[str]) -> Tile:
     """The tile for a processor with these features."""
     if "avx512f" in has:
         return AVX512
-    return AVX2 if "avx" in has else OTHER
+    return AVX2 if {"avx", "avx2"} & has else OTHER
 
 
 TILE = choose_tile(features())

@@ -3,7 +3,7 @@
 import inspect
 from types import FunctionType, ModuleType
 
-from resnet_np.kernels import array, reference
+from resnet_np.kernels import array, cpu, reference, shapes
 
 
 def signatures(module: ModuleType) -> dict[str, str]:
@@ -25,3 +25,14 @@ def test_reference_and_array_define_the_same_kernels() -> None:
 def test_every_kernel_takes_out_but_the_steps_which_write_in_place() -> None:
     for name, signature in signatures(reference).items():
         assert ("out: typing.Any | None = None" in signature) == (not name.endswith("_step")), name
+
+
+def test_the_compiled_kernels_are_the_same_ones() -> None:
+    fast = {name: str(inspect.signature(getattr(cpu, name))) for name in cpu.__all__[1:]}
+    assert fast == signatures(reference)
+
+
+def test_shapes_have_signatures_of_kernels() -> None:
+    own, known = signatures(shapes), signatures(reference)
+    assert own
+    assert own == {name: known[name] for name in own}

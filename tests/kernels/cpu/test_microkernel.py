@@ -43,6 +43,7 @@ def test_tiles_leave_registers_for_weights_and_a_pixel() -> None:
 def test_the_target_decides() -> None:
     assert choose_tile({"avx", "avx2", "fma", "avx512f"}) is AVX512
     assert choose_tile({"avx", "avx2", "fma"}) is AVX2
+    assert choose_tile({"avx2", "fma"}) is AVX2  # what Numba has of "+avx2,+fma"
     assert choose_tile({"sse2", "sse4.2"}) is OTHER
     assert choose_tile({"neon"}) is OTHER
 
