@@ -317,7 +317,12 @@ def _shift_add_relu(y: Array, shift: Array, residual: Array | None, relu: bool) 
     return y
 
 
-# --- activation, pooling, up-sampling ------------------------------------------------------------
+# --- sums, activation, pooling, up-sampling ------------------------------------------------------
+
+
+def add(a: Array, b: Array, out: Array | None = None) -> Array:
+    """y = a + b; `out` may be one of them."""
+    return get_array_module(a).add(a, b, out=_empty(out, a.shape, a))
 
 
 def relu(x: Array, out: Array | None = None) -> Array:

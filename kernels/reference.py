@@ -220,7 +220,15 @@ def fixed_batch_norm_g(
     return (gx, None, None, gresidual) if x is None else (gx, ggamma, gbeta, gresidual)
 
 
-# --- activation, pooling, up-sampling ------------------------------------------------------------
+# --- sums, activation, pooling, up-sampling ------------------------------------------------------
+
+
+def add(a: Array, b: Array, out: Array | None = None) -> Array:
+    """y = a + b, number by number: two gradients of one tensor."""
+    y = _result(out, a.shape, a)
+    for index in np.ndindex(a.shape):
+        y[index] = a[index] + b[index]
+    return y
 
 
 def relu(x: Array, out: Array | None = None) -> Array:

@@ -23,6 +23,7 @@ from resnet_np.kernels.cpu.compiling import COMPILED
 from resnet_np.kernels.cpu.conv_gw import bias_gb, conv2d_gw, linear_gw
 from resnet_np.kernels.cpu.convolution import conv2d, conv2d_gx, linear, linear_gx
 from resnet_np.kernels.cpu.norm import (
+    add,
     batch_norm,
     batch_norm_g,
     fixed_batch_norm,
@@ -40,9 +41,9 @@ from resnet_np.kernels.cpu.pool import (
 )
 
 __all__ = [
-    "COMPILED", "adam_step", "avg_pool", "avg_pool_gx", "batch_norm", "batch_norm_g", "bias_gb",
-    "conv2d", "conv2d_gw", "conv2d_gx", "fixed_batch_norm", "fixed_batch_norm_g", "global_avg_pool",
-    "global_avg_pool_gx", "linear", "linear_gw", "linear_gx", "max_pool", "max_pool_gx", "relu",
-    "relu_gx", "rmsprop_step", "sgd_step", "softmax", "softmax_cross_entropy",
-    "softmax_cross_entropy_gx", "upsample_nearest", "upsample_nearest_gx",
+    "COMPILED", "adam_step", "add", "avg_pool", "avg_pool_gx", "batch_norm", "batch_norm_g",
+    "bias_gb", "conv2d", "conv2d_gw", "conv2d_gx", "fixed_batch_norm", "fixed_batch_norm_g",
+    "global_avg_pool", "global_avg_pool_gx", "linear", "linear_gw", "linear_gx", "max_pool",
+    "max_pool_gx", "relu", "relu_gx", "rmsprop_step", "sgd_step", "softmax",
+    "softmax_cross_entropy", "softmax_cross_entropy_gx", "upsample_nearest", "upsample_nearest_gx",
 ]  # fmt: skip

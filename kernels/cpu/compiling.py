@@ -87,7 +87,7 @@ class _Locator(_CacheLocator):
 
 
 class _Impl(CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+    _locator_classes = [_Locator]  # noqa: RUF012 -- as Numba has it
 
 
 class _Cache(FunctionCache):

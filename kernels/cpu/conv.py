@@ -14,6 +14,7 @@ the zeros between the pixels that the textbook multiplies by).
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from numba import prange
 from resnet_np.kernels import Array, Padding, Pair, check_out
 from resnet_np.kernels.cpu.compiling import compiled
 from resnet_np.kernels.cpu.memory import clear, copy
-from resnet_np.kernels.cpu.microkernel import PANEL, ROWS, tile
+from resnet_np.kernels.cpu.microkernel import PANEL, ROWS, SHARES, tile
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 
 # Input numbers of a block. The block stays in the second-level cache (512 KiB and more) while all
@@ -78,6 +79,7 @@ class Grid(NamedTuple):
         )
 
 
+@lru_cache(maxsize=1024)
 def conv_grid(
     x_shape: tuple[int, ...],
     size: Pair,
@@ -143,7 +145,7 @@ def pack_turned(w: Array, first: Pair, stride: Pair) -> Array:
 
 
 @compiled
-def _pack_panels(w, packed, counter):  # type: ignore[no-untyped-def]
+def _pack_panels(w, packed, counter):
     size_r, size_s, c, k = w.shape
     w, flat = w.reshape(-1), packed.reshape(-1)
     panel = take(counter)
@@ -158,13 +160,13 @@ def _pack_panels(w, packed, counter):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def _pack(w, packed, workers, counter):  # type: ignore[no-untyped-def]
+def _pack(w, packed, workers, counter):
     for _ in prange(workers):
         _pack_panels(w, packed, counter)
 
 
 @compiled
-def _pack_turned_panels(w, packed, counter):  # type: ignore[no-untyped-def]
+def _pack_turned_panels(w, packed, counter):
     size_r, size_s, c, k = w.shape
     panel = take(counter)
     while panel < len(packed):
@@ -180,7 +182,7 @@ def _pack_turned_panels(w, packed, counter):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def _pack_turned(w, packed, workers, counter):  # type: ignore[no-untyped-def]
+def _pack_turned(w, packed, workers, counter):
     for _ in prange(workers):
         _pack_turned_panels(w, packed, counter)
 
@@ -197,7 +199,7 @@ def pack_bias(b: Array | None, k: int) -> Array:
 
 
 @compiled
-def _place_pixels(grid, n0, n1, p0, p1, height, width, x_at, y_at):  # type: ignore[no-untyped-def]
+def _place_pixels(grid, n0, n1, p0, p1, height, width, x_at, y_at):
     """Where the pixels of a block are read and written; the number of pixels.
 
     The last pixel is repeated until the last tile is full: it is then computed more than once.
@@ -216,7 +218,7 @@ def _place_pixels(grid, n0, n1, p0, p1, height, width, x_at, y_at):  # type: ign
 
 
 @compiled
-def _copy_window(grid, x, n0, n1, top, height, width, buffer):  # type: ignore[no-untyped-def]
+def _copy_window(grid, x, n0, n1, top, height, width, buffer):
     """Rows from `top` on of the images n0 to n1, as [n, height, width, C], zeros for the border."""
     c = grid.channels
     first, last = max(0, grid.left), min(width, grid.width + grid.left)
@@ -233,7 +235,7 @@ def _copy_window(grid, x, n0, n1, top, height, width, buffer):  # type: ignore[n
 
 
 @compiled
-def _store_edge(y, y0, y_at, i, rows, edge, used, r, has_r, relu):  # type: ignore[no-untyped-def]
+def _store_edge(y, y0, y_at, i, rows, edge, used, r, has_r, relu):
     """The first `used` channels of a tile [ROWS, PANEL], for the panel that K does not fill.
 
     Only its first `rows` pixels: where y is the shortcut, one twice would add that twice.
@@ -248,7 +250,7 @@ def _store_edge(y, y0, y_at, i, rows, edge, used, r, has_r, relu):  # type: igno
 
 
 @compiled
-def _convolve_blocks(  # type: ignore[no-untyped-def]
+def _convolve_blocks(
     grid, x, w, b, r, y, k, has_r, relu, groups, buffer, places, edge, runs, edge_at, counter
 ):
     """One worker: block by block, for each a group of panels."""
@@ -273,13 +275,16 @@ def _convolve_blocks(  # type: ignore[no-untyped-def]
             pixels = _place_pixels(grid, n0, n1, p0, p1, grid.height, grid.width, x_at, y_at)
         y_block = grid.y_start + n0 * grid.y_image + p0 * grid.y_row
         for panel in range(panels * group // groups, panels * (group + 1) // groups):
-            k0, w0 = panel * PANEL, panel * len(runs) * run * PANEL
+            size = len(runs) * run * PANEL
+            k0, w0 = panel * PANEL, panel * size
             y0 = y_block + k0
             whole = k0 + PANEL <= k
             for i in range(0, pixels, ROWS):
+                w1 = w0 + size + i // ROWS % SHARES * (size // SHARES)  # of the next panel
                 tile(
                     y if whole else edge, y0 if whole else 0, y_at if whole else edge_at, i,
-                    source, x0, x_at, runs, run, w, w0, b, k0, r, has_r and whole, relu and whole,
+                    source, x0, x_at, runs, run, w, w0, w1, b, k0, r,
+                    has_r and whole, relu and whole,
                 )  # fmt: skip
                 if not whole:
                     rows = min(ROWS, pixels - i)
@@ -288,7 +293,7 @@ def _convolve_blocks(  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def _convolve(  # type: ignore[no-untyped-def]
+def _convolve(
     grid, x, w, b, r, y, k, has_r, relu, groups, buffers, places, edges, runs, edge_at, counter
 ):
     for worker in prange(len(buffers)):

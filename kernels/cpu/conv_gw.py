@@ -80,9 +80,7 @@ def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
     panel = vectors * lanes
 
     @intrinsic
-    def add_tile(  # type: ignore[no-untyped-def]
-        typing, gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels, next_x, x1, next_g, g1
-    ):
+    def add_tile(typing, gw, w0, pitch, fresh, x, x0, x_at, g, g0, pixels, next_x, x1, next_g, g1):
         """`slow_add_tile`, emitted: the same arguments, the same result."""
         integer = types.intp
         signature = types.void(
@@ -157,7 +155,7 @@ def _make_slow_deal(wide: int, lanes: int) -> Any:
 
 def _make_deal(wide: int, lanes: int) -> Any:
     @intrinsic
-    def deal(typing, source, s, groups, target, t, pitch):  # type: ignore[no-untyped-def]
+    def deal(typing, source, s, groups, target, t, pitch):
         """The same, emitted."""
         integer = types.intp
         signature = types.void(source, integer, integer, target, integer, integer)
@@ -325,7 +323,7 @@ def rooms(cut: Cut) -> Room:
 
 
 @compiled
-def _copy_gradients(cut, gy, end, n0, n1, p0, p1, panel0, panels, room):  # type: ignore[no-untyped-def]
+def _copy_gradients(cut, gy, end, n0, n1, p0, p1, panel0, panels, room):
     """The block's gy as [panels, pixels, PANEL]; the number of pixels.
 
     Where K is no multiple of PANEL, the last panel holds more than its channels: whatever comes
@@ -345,7 +343,7 @@ def _copy_gradients(cut, gy, end, n0, n1, p0, p1, panel0, panels, room):  # type
 
 
 @compiled
-def _copy_window(cut, x, end, n0, n1, p0, p1, group0, groups, room):  # type: ignore[no-untyped-def]
+def _copy_window(cut, x, end, n0, n1, p0, p1, group0, groups, room):
     """The block's part of x as [groups, pixels of the window, wide], zeros for the border.
 
     As above, the last group holds more than its channels. x_at[i] becomes the place of output
@@ -378,7 +376,7 @@ def _copy_window(cut, x, end, n0, n1, p0, p1, group0, groups, room):  # type: ig
 
 
 @compiled
-def _add_edge(gw, w0, pitch, fresh, edge, rows, columns):  # type: ignore[no-untyped-def]
+def _add_edge(gw, w0, pitch, fresh, edge, rows, columns):
     """The part of a tile [ROWS, PANEL] that lies inside of gw."""
     for row in range(rows):
         for column in range(columns):
@@ -388,7 +386,7 @@ def _add_edge(gw, w0, pitch, fresh, edge, rows, columns):  # type: ignore[no-unt
 
 
 @compiled
-def _bounds(cut, block):  # type: ignore[no-untyped-def]
+def _bounds(cut, block):
     """The images n0 to n1, and of these the rows p0 to p1, of a block."""
     i, j = block // cut.down, block % cut.down
     n0, n1 = cut.images * i // cut.across, cut.images * (i + 1) // cut.across
@@ -396,7 +394,7 @@ def _bounds(cut, block):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _places(cut, block):  # type: ignore[no-untyped-def]
+def _places(cut, block):
     """Where a block's numbers lie: x from, to, gy from, to; nothing if most are not its own."""
     n0, n1, p0, p1 = _bounds(cut, block)
     first = max(0, p0 * cut.stride_r - cut.top)
@@ -413,9 +411,7 @@ def _places(cut, block):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _add_block(  # type: ignore[no-untyped-def]
-    cut, x, gy, gw, w0, fresh, group0, groups, panel0, panels, pixels, ahead, room
-):
+def _add_block(cut, x, gy, gw, w0, fresh, group0, groups, panel0, panels, pixels, ahead, room):
     """All sums of a task, over a block that has been copied; meanwhile the next one is fetched."""
     x1, x_last, g1, g_last = ahead
     window, gradients, x_at, edge = room.x, room.gy, room.x_at, room.edge
@@ -445,7 +441,7 @@ def _add_block(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sum_task(cut, x, x_end, gy, gy_end, gw, task, room):  # type: ignore[no-untyped-def]
+def _sum_task(cut, x, x_end, gy, gy_end, gw, task, room):
     """One task: a part of gw, summed over a range of pixels."""
     all_groups, all_panels, blocks = -(-cut.run // ROWS), -(-cut.k // PANEL), cut.across * cut.down
     k_range, rest = task % cut.k_ranges, task // cut.k_ranges
@@ -469,7 +465,7 @@ def _sum_task(cut, x, x_end, gy, gy_end, gw, task, room):  # type: ignore[no-unt
 
 
 @compiled(parallel=True)
-def _sum_products(cut, x, x_end, gy, gy_end, gw, rooms, counter):  # type: ignore[no-untyped-def]
+def _sum_products(cut, x, x_end, gy, gy_end, gw, rooms, counter):
     """gw [pixel_ranges, R*S*C, K]: the sums over each range of pixels."""
     tasks = cut.pixel_ranges * cut.c_ranges * cut.k_ranges
     for worker in prange(len(rooms.x)):
@@ -481,7 +477,7 @@ def _sum_products(cut, x, x_end, gy, gy_end, gw, rooms, counter):  # type: ignor
 
 
 @compiled(parallel=True)
-def _add_up(parts, total):  # type: ignore[no-untyped-def]
+def _add_up(parts, total):
     """total[i] = sum over j of parts[j, i], in the order of j."""
     pieces = -(-len(total) // ADDED)
     for piece in prange(pieces):
@@ -534,7 +530,7 @@ def linear_gw(gy: Array, x: Array, out: Array | None = None) -> Array:
 
 
 @compiled(parallel=True)
-def _sum_rows(rows, parts):  # type: ignore[no-untyped-def]
+def _sum_rows(rows, parts):
     """rows [pixels, K]: parts[i] is the sum of an even share of them."""
     count = len(rows)
     for part in prange(len(parts)):

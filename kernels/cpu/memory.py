@@ -32,7 +32,7 @@ def _data(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any
 
 
 @intrinsic
-def _copy(typing, target, t, source, s, count):  # type: ignore[no-untyped-def]
+def _copy(typing, target, t, source, s, count):
     """`slow_copy`, emitted."""
     signature = types.void(target, types.intp, source, types.intp, types.intp)
 
@@ -47,7 +47,7 @@ def _copy(typing, target, t, source, s, count):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _clear(typing, target, t, count):  # type: ignore[no-untyped-def]
+def _clear(typing, target, t, count):
     """`slow_clear`, emitted."""
     signature = types.void(target, types.intp, types.intp)
 

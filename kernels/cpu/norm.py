@@ -55,7 +55,7 @@ def _cut(x: Array) -> Blocks:
 
 
 @compiled
-def _block(blocks, task):  # type: ignore[no-untyped-def]
+def _block(blocks, task):
     """Where a task's numbers begin, and where they end."""
     start = task * blocks.numbers
     return start, min(start + blocks.numbers, blocks.size)
@@ -102,7 +102,7 @@ def _workers(blocks: Blocks) -> int:
 
 
 @compiled
-def _add_rows(x, sums):  # type: ignore[no-untyped-def]
+def _add_rows(x, sums):
     """sums += each row of x."""
     for start in range(0, len(x), len(sums)):
         row = x[start : start + len(sums)]
@@ -111,7 +111,7 @@ def _add_rows(x, sums):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _add_moments(x, shift, sums, squares):  # type: ignore[no-untyped-def]
+def _add_moments(x, shift, sums, squares):
     """sums += d and squares += d * d for each row of x, with d = x - shift."""
     for start in range(0, len(x), len(shift)):
         row = x[start : start + len(shift)]
@@ -122,7 +122,7 @@ def _add_moments(x, shift, sums, squares):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _flush(sums, total):  # type: ignore[no-untyped-def]
+def _flush(sums, total):
     """total += sums; sums = 0."""
     for c in range(len(sums)):
         total[c] += sums[c]
@@ -130,7 +130,7 @@ def _flush(sums, total):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _block_moments(x, mean, spread):  # type: ignore[no-untyped-def]
+def _block_moments(x, mean, spread):
     """Of a block, for each column: its mean, and the sum of squared distances from it.
 
     Both begin as zeros. The sum of x * x minus the square of the sum would lose all digits where
@@ -160,7 +160,7 @@ def _block_moments(x, mean, spread):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def _all_moments(blocks, x, means, spreads, workers, counter):  # type: ignore[no-untyped-def]
+def _all_moments(blocks, x, means, spreads, workers, counter):
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
@@ -201,7 +201,7 @@ def _statistics(blocks: Blocks, x: Array) -> tuple[Array, Array]:
 
 
 @compiled
-def _normalise(x, mean, scale, shift, r, has_r, relu, y):  # type: ignore[no-untyped-def]
+def _normalise(x, mean, scale, shift, r, has_r, relu, y):
     """y = relu((x - mean) * scale + shift + r), row by row.
 
     Not x * scale + (shift - mean * scale): that loses digits where the mean is far from 0.
@@ -220,9 +220,7 @@ def _normalise(x, mean, scale, shift, r, has_r, relu, y):  # type: ignore[no-unt
 
 
 @compiled(parallel=True)
-def _normalise_all(  # type: ignore[no-untyped-def]
-    blocks, x, mean, scale, shift, r, has_r, relu, y, workers, counter
-):
+def _normalise_all(blocks, x, mean, scale, shift, r, has_r, relu, y, workers, counter):
     for _ in prange(workers):
         # The last block first: it was read last, and may still lie in a cache.
         task = blocks.tasks - 1 - take(counter)
@@ -334,7 +332,7 @@ def _gradient(e: Emitter, gy: Any, y: Any, relu: Any, i: Any) -> Any:
 
 
 @intrinsic
-def _add_gradients(typing, gy, y, x, mean, relu, sums, products):  # type: ignore[no-untyped-def]
+def _add_gradients(typing, gy, y, x, mean, relu, sums, products):
     """`slow_add_gradients`, emitted: Numba gives up vectors where so many arrays may overlap."""
     signature = types.void(gy, y, x, mean, types.boolean, sums, products)
 
@@ -359,7 +357,7 @@ def _add_gradients(typing, gy, y, x, mean, relu, sums, products):  # type: ignor
 
 
 @intrinsic
-def _spread_gradients(typing, gy, y, x, mean, a, b, c, relu, gx, g):  # type: ignore[no-untyped-def]
+def _spread_gradients(typing, gy, y, x, mean, a, b, c, relu, gx, g):
     """`slow_spread_gradients`, emitted."""
     signature = types.void(gy, y, x, mean, a, b, c, types.boolean, gx, g)
 
@@ -390,7 +388,7 @@ spread_gradients = _spread_gradients if COMPILED else slow_spread_gradients
 
 
 @compiled
-def _block_sums(gy, y, x, mean, relu, total_g, total_product):  # type: ignore[no-untyped-def]
+def _block_sums(gy, y, x, mean, relu, total_g, total_product):
     """Sums of g and of g * (x - mean) over a block, for each column."""
     width = len(mean)
     sums, products = np.zeros_like(mean), np.zeros_like(mean)
@@ -403,9 +401,7 @@ def _block_sums(gy, y, x, mean, relu, total_g, total_product):  # type: ignore[n
 
 
 @compiled(parallel=True)
-def _all_sums(  # type: ignore[no-untyped-def]
-    blocks, gy, y, x, mean, relu, sums, products, workers, counter
-):
+def _all_sums(blocks, gy, y, x, mean, relu, sums, products, workers, counter):
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
@@ -428,7 +424,7 @@ def _sums(
 
 
 @compiled
-def _spread_block(gy, y, x, mean, a, b, c, relu, gx, g):  # type: ignore[no-untyped-def]
+def _spread_block(gy, y, x, mean, a, b, c, relu, gx, g):
     for start in range(0, len(gy), len(mean)):
         stop = min(start + len(mean), len(gy))
         spread_gradients(
@@ -438,9 +434,7 @@ def _spread_block(gy, y, x, mean, a, b, c, relu, gx, g):  # type: ignore[no-unty
 
 
 @compiled(parallel=True)
-def _spread_all(  # type: ignore[no-untyped-def]
-    blocks, gy, y, x, mean, a, b, c, relu, gx, g, workers, counter
-):
+def _spread_all(blocks, gy, y, x, mean, a, b, c, relu, gx, g, workers, counter):
     for _ in prange(workers):
         task = blocks.tasks - 1 - take(counter)
         while task >= 0:
@@ -486,7 +480,7 @@ def batch_norm_g(
 
 
 @compiled
-def _scale_block(gy, y, a, relu, gx, g):  # type: ignore[no-untyped-def]
+def _scale_block(gy, y, a, relu, gx, g):
     """gx = a * g, and g = gy where y > 0; without ReLU g is not written."""
     for start in range(0, len(gy), len(a)):
         stop = min(start + len(a), len(gy))
@@ -503,7 +497,7 @@ def _scale_block(gy, y, a, relu, gx, g):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def _scale_all(blocks, gy, y, a, relu, gx, g, workers, counter):  # type: ignore[no-untyped-def]
+def _scale_all(blocks, gy, y, a, relu, gx, g, workers, counter):
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
@@ -545,21 +539,21 @@ def fixed_batch_norm_g(
 
 
 @compiled
-def _relu_block(x, y):  # type: ignore[no-untyped-def]
+def _relu_block(x, y):
     for i in range(len(x)):
         value = x[i]
         y[i] = np.float32(0) if value < 0 else value
 
 
 @compiled
-def _relu_gx_block(gy, y, gx):  # type: ignore[no-untyped-def]
+def _relu_gx_block(gy, y, gx):
     for i in range(len(gy)):
         value = gy[i]
         gx[i] = value if y[i] > 0 else np.float32(0)
 
 
 @compiled(parallel=True)
-def _relu_all(blocks, x, y, workers, counter):  # type: ignore[no-untyped-def]
+def _relu_all(blocks, x, y, workers, counter):
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
@@ -569,13 +563,38 @@ def _relu_all(blocks, x, y, workers, counter):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def _relu_gx_all(blocks, gy, y, gx, workers, counter):  # type: ignore[no-untyped-def]
+def _relu_gx_all(blocks, gy, y, gx, workers, counter):
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
             start, stop = _block(blocks, task)
             _relu_gx_block(gy[start:stop], y[start:stop], gx[start:stop])
             task = take(counter)
+
+
+@compiled
+def _add_block(a, b, y):
+    for i in range(len(y)):
+        y[i] = a[i] + b[i]
+
+
+@compiled(parallel=True)
+def _add_all(blocks, a, b, y, workers, counter):
+    for _ in prange(workers):
+        task = take(counter)
+        while task < blocks.tasks:
+            start, stop = _block(blocks, task)
+            _add_block(a[start:stop], b[start:stop], y[start:stop])
+            task = take(counter)
+
+
+def add(a: Array, b: Array, out: Array | None = None) -> Array:
+    """y = a + b; `out` may be one of them."""
+    if a.size < BLOCK_NUMBERS or not _suits(a, b):
+        return array.add(a, b, out)
+    y, blocks = _result(out, a), _cut(a)
+    _add_all(blocks, _flat(a), _flat(b), y.reshape(-1), _workers(blocks), new_counter())
+    return y
 
 
 def relu(x: Array, out: Array | None = None) -> Array:

@@ -45,7 +45,7 @@ def _run(one: Any, shared: Any, w: Array, *arguments: Any) -> None:
 
 
 @compiled
-def _sgd(w, g, v, lr, momentum, nesterov, decay, has_v):  # type: ignore[no-untyped-def]
+def _sgd(w, g, v, lr, momentum, nesterov, decay, has_v):
     for i in range(len(w)):
         step = g[i] + decay * w[i] if decay else g[i]
         if has_v:
@@ -55,7 +55,7 @@ def _sgd(w, g, v, lr, momentum, nesterov, decay, has_v):  # type: ignore[no-unty
 
 
 @compiled(parallel=True)
-def _shared_sgd(w, g, v, lr, momentum, nesterov, decay, has_v, workers, counter):  # type: ignore[no-untyped-def]
+def _shared_sgd(w, g, v, lr, momentum, nesterov, decay, has_v, workers, counter):
     for _ in prange(workers):
         start = take(counter) * BLOCK
         while start < len(w):
@@ -81,7 +81,7 @@ def sgd_step(
 
 
 @compiled
-def _rmsprop(w, g, square, v, lr, alpha, rest, eps, momentum, decay, has_v):  # type: ignore[no-untyped-def]
+def _rmsprop(w, g, square, v, lr, alpha, rest, eps, momentum, decay, has_v):
     for i in range(len(w)):
         slope = g[i] + decay * w[i] if decay else g[i]
         square[i] = alpha * square[i] + rest * slope * slope
@@ -93,7 +93,7 @@ def _rmsprop(w, g, square, v, lr, alpha, rest, eps, momentum, decay, has_v):  # 
 
 
 @compiled(parallel=True)
-def _shared_rmsprop(  # type: ignore[no-untyped-def]
+def _shared_rmsprop(
     w, g, square, v, lr, alpha, rest, eps, momentum, decay, has_v, workers, counter
 ):
     for _ in prange(workers):
@@ -132,7 +132,7 @@ def rmsprop_step(
 
 
 @compiled
-def _adam(w, g, m, v, lr, beta_m, rest_m, beta_v, rest_v, bias_v, eps, decay, shrink):  # type: ignore[no-untyped-def]
+def _adam(w, g, m, v, lr, beta_m, rest_m, beta_v, rest_v, bias_v, eps, decay, shrink):
     """shrink : what AdamW multiplies the weights by. `lr` has Adam's bias of m in it already."""
     for i in range(len(w)):
         weight = w[i] * shrink
@@ -143,7 +143,7 @@ def _adam(w, g, m, v, lr, beta_m, rest_m, beta_v, rest_v, bias_v, eps, decay, sh
 
 
 @compiled(parallel=True)
-def _shared_adam(  # type: ignore[no-untyped-def]
+def _shared_adam(
     w, g, m, v, lr, beta_m, rest_m, beta_v, rest_v, bias_v, eps, decay, shrink, workers, counter
 ):
     for _ in prange(workers):

@@ -85,7 +85,7 @@ def _windows(x_shape: tuple[int, ...], size: Pair, stride: Pair, padding: Paddin
 
 
 @compiled
-def _taps(grid, n, row, column, shape):  # type: ignore[no-untyped-def]
+def _taps(grid, n, row, column, shape):
     """For one pixel of the result: the taps, as `windows` has them, in an array of this shape."""
     _, height, width, c = shape
     p, count_r, r = grid.rows[row]
@@ -105,7 +105,7 @@ def _band(shape: tuple[int, ...]) -> int:
 
 
 @compiled(parallel=True)
-def _max_pool(grid, x, shape, y, index, rows, band, workers, counter):  # type: ignore[no-untyped-def]
+def _max_pool(grid, x, shape, y, index, rows, band, workers, counter):
     down, across, c = len(grid.rows), len(grid.columns), shape[3]
     for _ in prange(workers):
         start = take(counter) * band
@@ -151,7 +151,7 @@ def _largest(
 
 
 @compiled(parallel=True)
-def _max_pool_gx(grid, gy, index, shape, gx, rows, band, workers, counter):  # type: ignore[no-untyped-def]
+def _max_pool_gx(grid, gy, index, shape, gx, rows, band, workers, counter):
     down, across, c = len(grid.rows), len(grid.columns), shape[3]
     for _ in prange(workers):
         start = take(counter) * band
@@ -187,7 +187,7 @@ def max_pool_gx(
 
 
 @compiled(parallel=True)
-def _totals(grid, x, shape, mean_of, y, rows, band, workers, counter):  # type: ignore[no-untyped-def]
+def _totals(grid, x, shape, mean_of, y, rows, band, workers, counter):
     down, across, c = len(grid.rows), len(grid.columns), shape[3]
     for _ in prange(workers):
         start = take(counter) * band
@@ -238,7 +238,7 @@ def avg_pool_gx(
 
 
 @compiled(parallel=True)
-def _global_mean(x, shape, sums, y, workers, counter):  # type: ignore[no-untyped-def]
+def _global_mean(x, shape, sums, y, workers, counter):
     """The sum of each row, and then of these: no sum is longer than one side of the image."""
     images, height, width, c = shape
     for worker in prange(workers):

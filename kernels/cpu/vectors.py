@@ -5,7 +5,8 @@ of a convolution have to keep a dozen vectors in registers across thousands of s
 compiler finds by itself: so they are written out, instruction by instruction, as *intrinsics*,
 functions that emit LLVM's intermediate code where they are called. `Emitter` has the instructions.
 
-    https://llvm.org/docs/LangRef.html, https://numba.readthedocs.io/en/stable/extending/low-level.html
+    https://llvm.org/docs/LangRef.html
+    https://numba.readthedocs.io/en/stable/extending/low-level.html
 """
 
 from collections.abc import Iterator

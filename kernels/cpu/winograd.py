@@ -50,7 +50,7 @@ from numba.extending import intrinsic
 from resnet_np.kernels import Array, Padding, Pair, output_sizes
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
 from resnet_np.kernels.cpu.conv import aligned
-from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS, tile
+from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS, SHARES, tile
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 from resnet_np.kernels.cpu.vectors import Emitter
 
@@ -156,7 +156,7 @@ def _make_transform(matrix: Matrix) -> Any:
         return slow_transform(matrix)
 
     @intrinsic
-    def transform(  # type: ignore[no-untyped-def]
+    def transform(
         typing, d, d0, d_row, d_column, top, bottom, left, right, zeros, v, v0, v_plane, count
     ):
         """`slow_transform`, emitted."""
@@ -237,7 +237,7 @@ def _make_untransform(matrix: Matrix) -> Any:
     m, a = len(matrix), len(matrix[0])
 
     @intrinsic
-    def untransform(  # type: ignore[no-untyped-def]
+    def untransform(
         typing, v, v0, v_plane, y, y0, y_row, y_column, rows, columns, b, k0, r, has_r, relu, count
     ):
         """`slow_untransform`, emitted."""
@@ -292,7 +292,7 @@ _input_4, _weight_4, _output_4 = _make_transform(B4), _make_transform(G4), _make
 
 
 @compiled(parallel=True)
-def _pack(w, c_count, k_count, m, u, counter, workers):  # type: ignore[no-untyped-def]
+def _pack(w, c_count, k_count, m, u, counter, workers):
     panels = -(-k_count // PANEL)
     plane = panels * c_count * PANEL
     for _ in prange(workers):
@@ -349,14 +349,14 @@ class Layer(NamedTuple):
 
 
 @compiled
-def _place(layer, number):  # type: ignore[no-untyped-def]
+def _place(layer, number):
     """Image, first row and first column of a tile."""
     image, place = divmod(number, layer.down * layer.across)
     return image, place // layer.across * layer.m, place % layer.across * layer.m
 
 
 @compiled
-def _transform_input(layer, x, first, last, zeros, v):  # type: ignore[no-untyped-def]
+def _transform_input(layer, x, first, last, zeros, v):
     """V of the tiles from first to last: [a*a, tiles, C]."""
     plane = len(v) // (layer.m + 2) ** 2
     c, row, count = layer.channels, layer.width * layer.channels, layer.channels // LANES
@@ -377,7 +377,7 @@ def _transform_input(layer, x, first, last, zeros, v):  # type: ignore[no-untype
 
 
 @compiled
-def _transform_output(layer, sums, first, last, panel0, panel1, b, r, y, has_r, relu):  # type: ignore[no-untyped-def]
+def _transform_output(layer, sums, first, last, panel0, panel1, b, r, y, has_r, relu):
     """Y of the tiles from first to last, for some panels of output channels."""
     m, k, row, plane = layer.m, layer.k, layer.columns * layer.k, len(sums) // (layer.m + 2) ** 2
     k0, pitch = panel0 * PANEL, (panel1 - panel0) * PANEL
@@ -397,13 +397,14 @@ def _transform_output(layer, sums, first, last, panel0, panel1, b, r, y, has_r, 
 
 
 @compiled
-def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, runs):  # type: ignore[no-untyped-def]
+def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, runs):
     """M = V @ U for each place, for some panels of output channels: the sum over c.
 
     v : [a*a, tiles, C], sums : [a*a, tiles, PANEL * number of panels], both with planes as large
         as the buffers allow
     """
     c, places, panels = layer.channels, (layer.m + 2) ** 2, -(-layer.k // PANEL)
+    size = c * PANEL
     v_plane, sums_plane = len(v) // places, len(sums) // places
     filled = -(-tiles // ROWS) * ROWS
     for i in range(filled):  # the last tile is repeated until the last register tile is full
@@ -411,19 +412,18 @@ def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, ru
         sums_at[i] = min(i, tiles - 1) * (panel1 - panel0) * PANEL
     for place in range(places):
         for panel in range(panel0, panel1):
-            u0 = (place * panels + panel) * c * PANEL
+            u0 = (place * panels + panel) * size
             sums0 = place * sums_plane + (panel - panel0) * PANEL
+            u1 = u0 + size if panel + 1 < panel1 else ((place + 1) * panels + panel0) * size
             for i in range(0, filled, ROWS):
                 tile(
                     sums, sums0, sums_at, i, v, place * v_plane, v_at, runs, c,
-                    u, u0, zeros, 0, sums, False, False,
+                    u, u0, u1 + i // ROWS % SHARES * (size // SHARES), zeros, 0, sums, False, False,
                 )  # fmt: skip
 
 
 @compiled(parallel=True)
-def _convolve(  # type: ignore[no-untyped-def]
-    layer, x, u, b, r, y, has_r, relu, vs, sums, places, zeros, runs, counter
-):
+def _convolve(layer, x, u, b, r, y, has_r, relu, vs, sums, places, zeros, runs, counter):
     tiles, panels = layer.images * layer.down * layer.across, -(-layer.k // PANEL)
     tasks = -(-tiles // layer.group) * layer.parts
     for worker in prange(len(vs)):
@@ -460,17 +460,18 @@ def suits(
 ) -> int:
     """The tile size m with which this convolution is fastest here, or 0 if that is not this way.
 
-    Counted are the products of one image, in whole register tiles. How many images come has no say,
-    or an image's result would depend on what else is in its batch.
+    Counted are the products of one image, in whole register tiles, and one register tile more for
+    reading the weights. How many images come has no say, or an image's result would depend on what
+    else is in its batch.
     """
     r, s, c, k = w_shape
     if (r, s, *stride) != (3, 3, 1, 1) or c % LANES or k % LANES:
         return 0
     p, q = output_sizes(x_shape, (r, s), stride, padding)
-    work = {0: -(-p * q // ROWS) * 9 / LEAST_GAIN}
+    work = {0: (-(-p * q // ROWS) + 1) * 9 / LEAST_GAIN}
     for m in (2, 4):
         tiles = -(-p // m) * -(-q // m)
-        work[m] = -(-tiles // ROWS) * (m + 2) ** 2
+        work[m] = (-(-tiles // ROWS) + 1) * (m + 2) ** 2
     return min(work, key=lambda m: work[m])
 
 

@@ -18,6 +18,7 @@ from typing import Any, Union
 
 import numpy as np
 
+from resnet_np import kernels
 from resnet_np.kernels import Array, get_array_module
 
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
@@ -280,10 +281,9 @@ class _Sum:
     def add(self, g: Array) -> None:
         if self.value is None:
             self.value = g
-        elif self.owned:
-            self.value += g
         else:
-            self.value, self.owned = self.value + g, True
+            into = self.value if self.owned else None
+            self.value, self.owned = kernels.of(g).add(self.value, g, out=into), True
 
     def own(self) -> Array:
         """The sum, as an array that nobody else holds."""

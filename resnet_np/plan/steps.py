@@ -55,7 +55,8 @@ class Source(NamedTuple):
         shift = beta - mean * scale
         if b is not None:
             shift += b * scale
-        return (w * scale).astype(w.dtype), shift.astype(w.dtype)
+        xp = get_array_module(w)
+        return xp.multiply(w, scale, out=xp.empty_like(w)), shift.astype(w.dtype)
 
     def channel_tensors(self) -> list[Tensor | Array]:
         """All that has one number for each channel: Tensors, and the statistics' arrays."""

@@ -165,6 +165,7 @@ def test_relu_global_pool_and_upsampling(
     rng = np.random.default_rng(seed)
     n, h, w, c = shape
     x, gy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    compare("add", x, gy)
     compare("relu", x)
     compare("relu_gx", gy, reference.relu(x))
     compare("global_avg_pool", x)

@@ -245,3 +245,14 @@ def test_a_wrong_out_is_refused() -> None:
     for out in (np.zeros((3, 2), np.float32), np.zeros((2, 3)), np.zeros((3, 2), np.float32).T):
         with pytest.raises(ValueError, match="out must be a contiguous array"):
             norm.relu(x, out=out)
+
+
+def test_add_large_arrays_in_place_and_with_gaps() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((40, 30, 97), np.float32) for _ in range(2))
+    assert a.size > norm.BLOCK_NUMBERS
+    np.testing.assert_array_equal(norm.add(a, b), a + b)
+    np.testing.assert_array_equal(norm.add(a[:, ::-1], b), a[:, ::-1] + b)
+    total = a.copy()
+    assert norm.add(total, b, out=total) is total
+    np.testing.assert_array_equal(total, a + b)
