@@ -68,6 +68,8 @@ def check_window(name: str, x: Tensor, size: Pair, stride: Pair, padding: Paddin
 class Conv2d(Op):
     """y = conv(x, w) + b. Saved: x (if w needs a gradient) and w (if x does)."""
 
+    makes_gradients = True
+
     def __init__(self, stride: Pair, padding: Padding) -> None:
         self.stride, self.padding = stride, padding
 
@@ -124,6 +126,8 @@ def conv2d(
 
 class Linear(Op):
     """y = x @ w + b. Saved: x (if w needs a gradient) and w (if x does)."""
+
+    makes_gradients = True
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.saved = (x if self.needs[1] else None), (w if self.needs[0] else None)

@@ -63,6 +63,8 @@ class Op:
     `backward` returns a gradient, or None, for each input. It never writes into `gy`.
     """
 
+    # Whether the gradients that `backward` returns are new, contiguous and in nobody else's hands.
+    makes_gradients = False
     needs: tuple[bool, ...] = ()
     saved: Any = None
     inputs: "tuple[Tensor | None, ...]" = ()
@@ -269,21 +271,22 @@ def as_tensor(value: Operand, like: Tensor) -> Tensor:
 class _Sum:
     """The gradients of one tensor, added up as they come in.
 
-    The first is borrowed: it may be another tensor's gradient, too (a residual add passes its `gy`
-    to both sides), so it is never written to. The second makes a new array, and only then is there
-    something of our own that later ones are added into.
+    The first may be borrowed: it may be another tensor's gradient, too (a residual add passes its
+    `gy` to both sides), so it is never written to. Later ones are added into an array that is ours:
+    one that an op made for us alone, or else a new one.
     """
 
     def __init__(self) -> None:
         self.value: Array = None
         self.owned = False
 
-    def add(self, g: Array) -> None:
+    def add(self, g: Array, ours: bool) -> None:
+        """Count `g` in; `ours` if nobody else holds it."""
         if self.value is None:
-            self.value = g
-        else:
-            into = self.value if self.owned else None
-            self.value, self.owned = kernels.of(g).add(self.value, g, out=into), True
+            self.value, self.owned = g, ours
+            return
+        into = self.value if self.owned else g if ours else None
+        self.value, self.owned = kernels.of(g).add(self.value, g, out=into), True
 
     def own(self) -> Array:
         """The sum, as an array that nobody else holds."""
@@ -295,7 +298,7 @@ def _run_backward(root: Tensor, gy: Array) -> None:
     """Visit every op after all the ops that used its output, without recursion."""
     uses = _count_uses(root)
     sums: dict[Tensor, _Sum] = {root: _Sum()}
-    sums[root].add(gy)
+    sums[root].add(gy, ours=False)
     ready, leaves = [root], []
     while ready:
         tensor = ready.pop()
@@ -312,7 +315,7 @@ def _run_backward(root: Tensor, gy: Array) -> None:
                 got = "no gradient" if gx is None else f"a gradient of {gx.dtype} {gx.shape}"
                 name = type(op).__name__
                 raise RuntimeError(f"{name}.backward made {got} for {x.dtype} {x.shape}")
-            sums.setdefault(x, _Sum()).add(gx)
+            sums.setdefault(x, _Sum()).add(gx, op.makes_gradients)
             uses[x] -= 1
             if uses[x] == 0:
                 ready.append(x)

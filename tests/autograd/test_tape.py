@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from resnet_np import Tensor, nn, no_grad, optim, relu
 from resnet_np.autograd import Op
+from resnet_np.autograd.conv import Linear
 from resnet_np.autograd.tensor import as_tensor
 
 
@@ -61,6 +62,24 @@ def test_borrowed_gradients_are_not_written_to() -> None:
     np.testing.assert_array_equal(grad_of(a), [5, 50])
     np.testing.assert_array_equal(grad_of(b), [1, 10])
     np.testing.assert_array_equal(gy, [1, 10])
+
+
+def test_what_an_op_made_is_added_to_in_place_and_kept() -> None:
+    """Linear's gradients are nobody else's: no copy for the leaf, and a sum in the same place."""
+    made = []
+
+    class Noting(Linear):
+        def backward(self, gy: Any) -> Any:
+            made.append(super().backward(gy))
+            return made[-1]
+
+    x = Tensor(np.array([[1.0, 2.0]]), requires_grad=True)
+    w = Tensor(np.eye(2), requires_grad=True)
+    gy = np.array([[1.0, 10.0]])
+    (Noting()(x, w, None) + x).backward(gy)
+    assert w.grad is made[0][1]
+    np.testing.assert_array_equal(grad_of(x), [[2, 20]])
+    np.testing.assert_array_equal(gy, [[1, 10]])
 
 
 def test_leaves_never_share_a_gradient() -> None:
