@@ -31,7 +31,7 @@ from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 BLOCK_NUMBERS = 32 * 1024
 LEAST_PIXELS, MOST_PIXELS = 96, 512
 # At least so many tasks for each worker, or the last one to finish keeps the others waiting.
-TASKS_PER_WORKER = 4
+TASKS_PER_WORKER = 16
 
 
 class Grid(NamedTuple):
