@@ -1,6 +1,6 @@
 """`resnet50_inference.py --profile`: where the time of a prediction goes, step by step of the plan.
 
-Each step is held against two peaks, measured in the same rounds on as many threads: computing, by
+Each step is held against two peaks, the best of the same rounds on as many threads: computing, by
 the micro-kernel on numbers that stay in the L1 cache, and moving numbers, by copying more than
 caches hold. The one that would take longer for what a step has to do is the one that binds it, and
 a step's share is that time over its own. Shares over 100 % are possible: Winograd's convolutions
@@ -13,7 +13,6 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -96,9 +95,10 @@ def _measure(material: Material, batch: int, threads: int, rounds: int) -> Profi
         computing, copying = _peak_calls(threads)
         found, flops, moved = [], [], []
         for _ in range(rounds):
+            time.sleep(REST_SECONDS)  # until no thread of the last round spins any more
+            computing()  # wakes the cores
             flops.append(computing())
             moved.append(copying())
-            time.sleep(REST_SECONDS)
             model(images)  # wakes the threads and fills the caches
             began = time.perf_counter()
             model.check_images(images)
@@ -108,7 +108,7 @@ def _measure(material: Material, batch: int, threads: int, rounds: int) -> Profi
     # A large batch goes through the steps in parts, one after the other.
     lines = [_together(timings[i::count]) for i in range(count)]
     lines.append(Line(OUTSIDE, seconds - sum(line.seconds for line in lines), 0, 0))
-    return Profile(batch, seconds, lines, Peaks(median(flops), median(moved)))
+    return Profile(batch, seconds, lines, Peaks(max(flops), max(moved)))
 
 
 def _together(parts: list[Any]) -> Line:
