@@ -30,9 +30,9 @@ import numpy as np
 from numba import prange, types
 from numba.extending import intrinsic
 
-from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, array
+from resnet_np.kernels import NO_PADDING, Array, Padding, Pair
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
-from resnet_np.kernels.cpu.conv import aligned
+from resnet_np.kernels.cpu.conv import aligned, empty
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS
 from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
@@ -507,7 +507,7 @@ def conv2d_gw(
     padding: Padding,
     out: Array | None = None,
 ) -> Array:
-    gw = aligned(w_shape) if out is None else array._empty(out, w_shape, gy)
+    gw = empty(out, w_shape)
     work = cut(x.shape, gy.shape, (w_shape[0], w_shape[1]), stride, padding)
     flat = gw.reshape(-1)
     parts = flat if work.pixel_ranges == 1 else aligned((work.pixel_ranges, len(flat)))
@@ -522,7 +522,7 @@ def conv2d_gw(
 def linear_gw(gy: Array, x: Array, out: Array | None = None) -> Array:
     """That of a 1x1 convolution on images of one pixel."""
     shape = (x.shape[1], gy.shape[1])
-    gw = aligned(shape) if out is None else array._empty(out, shape, gy)
+    gw = empty(out, shape)
     conv2d_gw(
         gy[:, None, None], x[:, None, None], (1, 1, *shape), (1, 1), NO_PADDING, gw[None, None]
     )
@@ -544,7 +544,7 @@ def _sum_rows(rows, parts):
 def bias_gb(gy: Array, out: Array | None = None) -> Array:
     """Sums of at most MOST_PIXELS pixels, added up as array does it."""
     k = gy.shape[-1]
-    gb = aligned((k,)) if out is None else array._empty(out, (k,), gy)
+    gb = empty(out, (k,))
     rows = np.ascontiguousarray(gy).reshape(-1, k)
     parts = aligned((max(1, -(-len(rows) // MOST_PIXELS)), k))
     _sum_rows(rows, parts)

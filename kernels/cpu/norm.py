@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from resnet_np.kernels import Array, array
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
-from resnet_np.kernels.cpu.conv import aligned
+from resnet_np.kernels.cpu.conv import aligned, empty
 from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 from resnet_np.kernels.cpu.vectors import Emitter
@@ -83,11 +83,6 @@ def _suits(like: Array, *others: Array | None, channels: tuple[Array, ...] = ())
         and all(a.shape == like.shape for a in arrays)
         and all(a.shape == like.shape[-1:] for a in channels)
     )
-
-
-def _result(out: Array | None, like: Array) -> Array:
-    """`out`, if it will do, or a new array."""
-    return aligned(like.shape) if out is None else array._empty(out, like.shape, like)
 
 
 def _flat(x: Array) -> Array:
@@ -255,7 +250,7 @@ def batch_norm(
     """y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual); also mean and var [C]."""
     if not _suits(x, residual, channels=(gamma, beta)):
         return array.batch_norm(x, gamma, beta, eps, residual, relu, out)
-    y, x = _result(out, x), np.ascontiguousarray(x)
+    y, x = empty(out, x.shape), np.ascontiguousarray(x)
     exact_mean, var = _statistics(_cut(x), _flat(x))
     mean = exact_mean.astype(np.float32)
     scale = gamma / np.sqrt(var + eps)
@@ -278,7 +273,7 @@ def fixed_batch_norm(
     """As `batch_norm`, with `mean` and `var` given."""
     if not _suits(x, residual, channels=(gamma, beta, mean, var)):
         return array.fixed_batch_norm(x, gamma, beta, mean, var, eps, residual, relu, out)
-    y = _result(out, x)
+    y = empty(out, x.shape)
     _normalise_into(y, x, mean, gamma / np.sqrt(var + eps), beta, residual, relu)
     return y
 
@@ -464,7 +459,7 @@ def batch_norm_g(
     """
     if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
         return array.batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
-    gx, blocks = _result(out, x), _cut(x)
+    gx, blocks = empty(out, x.shape), _cut(x)
     g = aligned(x.shape) if relu else gy
     gy, x, means = _flat(gy), _flat(x), _columns(mean, blocks)
     y = _flat(y) if relu else gy
@@ -520,7 +515,7 @@ def fixed_batch_norm_g(
     """(gx, ggamma, gbeta, gresidual) of `fixed_batch_norm`: gx = g * gamma / std, no more."""
     if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
         return array.fixed_batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
-    gx, blocks = _result(out, gy), _cut(gy)
+    gx, blocks = empty(out, gy.shape), _cut(gy)
     g = aligned(gy.shape) if relu else gy
     gy = _flat(gy)
     y = _flat(y) if relu else gy
@@ -592,7 +587,7 @@ def add(a: Array, b: Array, out: Array | None = None) -> Array:
     """y = a + b; `out` may be one of them."""
     if a.size < BLOCK_NUMBERS or not _suits(a, b):
         return array.add(a, b, out)
-    y, blocks = _result(out, a), _cut(a)
+    y, blocks = empty(out, a.shape), _cut(a)
     _add_all(blocks, _flat(a), _flat(b), y.reshape(-1), _workers(blocks), new_counter())
     return y
 
@@ -601,7 +596,7 @@ def relu(x: Array, out: Array | None = None) -> Array:
     """y = 0 where x < 0, else x."""
     if not _suits(x):
         return array.relu(x, out)
-    y, blocks = _result(out, x), _cut(x)
+    y, blocks = empty(out, x.shape), _cut(x)
     _relu_all(blocks, _flat(x), y.reshape(-1), _workers(blocks), new_counter())
     return y
 
@@ -610,6 +605,6 @@ def relu_gx(gy: Array, y: Array, out: Array | None = None) -> Array:
     """gx = gy where y > 0, else 0."""
     if not _suits(gy, y):
         return array.relu_gx(gy, y, out)
-    gx, blocks = _result(out, gy), _cut(gy)
+    gx, blocks = empty(out, gy.shape), _cut(gy)
     _relu_gx_all(blocks, _flat(gy), _flat(y), gx.reshape(-1), _workers(blocks), new_counter())
     return gx
