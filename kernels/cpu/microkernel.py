@@ -68,13 +68,14 @@ def slow_tile(
     r, has_r : the shortcut, lying as y does
     """
     weights = w[w0 : w0 + len(runs) * run * PANEL].reshape(-1, PANEL)  # [runs * run, PANEL]
-    for row in range(i, i + ROWS):
-        place = slice(y0 + y_at[row], y0 + y_at[row] + PANEL)
-        start = x0 + x_at[row]
-        pixels = np.concatenate([x[start + t : start + t + run] for t in runs])
-        total = b[k0 : k0 + PANEL] + pixels @ weights
-        if has_r:
-            total = total + r[place]
+    places = [slice(y0 + start, y0 + start + PANEL) for start in y_at[i : i + ROWS]]
+    totals = []
+    for place, at in zip(places, x_at[i : i + ROWS], strict=True):
+        pixel = np.concatenate([x[:0], *(x[x0 + at + t : x0 + at + t + run] for t in runs)])
+        total = b[k0 : k0 + PANEL] + pixel @ weights
+        totals.append(total + r[place] if has_r else total)
+    # Written only now: y may be the shortcut, and a pixel may stand in a tile more than once.
+    for place, total in zip(places, totals, strict=True):
         y[place] = np.maximum(total, 0) if relu else total
 
 

@@ -27,11 +27,7 @@ def test_tile_and_its_twin(run: int, runs: int, has_r: bool, relu: bool, seed: i
     starts = rng.integers(0, 100, runs)
     fast, slow = np.zeros(2000, np.float32), np.zeros(2000, np.float32)
     run_tile(fast, y_at, x, x_at, starts, run, w, b, r, has_r, relu)
-    if runs:
-        slow_tile(slow, 5, y_at, 2, x, 3, x_at, starts, run, w, 4, 0, b, 6, r, has_r, relu)
-    else:  # nothing to sum: the bias and the shortcut alone
-        zero = np.zeros(1, np.int64)
-        slow_tile(slow, 5, y_at, 2, x, 3, x_at, zero, 0, w, 4, 0, b, 6, r, has_r, relu)
+    slow_tile(slow, 5, y_at, 2, x, 3, x_at, starts, run, w, 4, 0, b, 6, r, has_r, relu)
     np.testing.assert_allclose(fast, slow, rtol=1e-5, atol=1e-5)
 
 

@@ -183,6 +183,7 @@ def test_a_closed_relu_holds_back(name: str, bad: float, channels: int) -> None:
     assert all(np.isfinite(a).all() for a in tuple_of(result))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # from NumPy, where nothing is compiled
 @pytest.mark.parametrize("residual", [True, False])
 def test_nan_passes_the_relu(residual: bool) -> None:
     x, gamma, beta, mean, var, eps, r, _ = arguments(
