@@ -39,6 +39,16 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
     return get_array_module(like).empty(shape, like.dtype)
 
 
+def max_pool(x: Array, size: Pair, stride: Pair, padding: Padding, out: Array) -> None:
+    """The kernels' `max_pool`, without the winning taps, which only the way back reads."""
+    if is_compiled(x):
+        from resnet_np.kernels.cpu.pool import max_pool_y
+
+        max_pool_y(x, size, stride, padding, out)
+    else:
+        of(x).max_pool(x, size, stride, padding, out)
+
+
 class PlainConv:
     """One operation after the other, on any device and in any precision."""
 

@@ -12,7 +12,7 @@ from resnet_np.autograd.arithmetic import Reshape
 from resnet_np.autograd.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from resnet_np.autograd.tensor import Op
 from resnet_np.kernels import Array, Padding, Pair, get_array_module
-from resnet_np.kernels.fused import FusedConv, fused_conv
+from resnet_np.kernels.fused import FusedConv, fused_conv, max_pool
 from resnet_np.plan.trace import Record
 
 
@@ -139,7 +139,7 @@ def _as_images(x_shape: tuple[int, ...]) -> tuple[int, ...]:
 INTO: dict[type[Op], Callable[[Any, Any, Array, Array], Any]] = {
     AvgPool2d: lambda k, op, x, y: k.avg_pool(x, *op.window, out=y),
     GlobalAvgPool: lambda k, op, x, y: k.global_avg_pool(x, out=y),
-    MaxPool2d: lambda k, op, x, y: k.max_pool(x, *op.window, out=y),
+    MaxPool2d: lambda k, op, x, y: max_pool(x, *op.window, out=y),
     ReLU: lambda k, op, x, y: k.relu(x, out=y),
 }
 
