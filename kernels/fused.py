@@ -39,14 +39,14 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
     return get_array_module(like).empty(shape, like.dtype)
 
 
-def max_pool(x: Array, size: Pair, stride: Pair, padding: Padding, out: Array) -> None:
-    """The kernels' `max_pool`, without the winning taps, which only the way back reads."""
+def max_pool(x: Array, y: Array, size: Pair, stride: Pair, padding: Padding) -> None:
+    """Write the kernels' `max_pool` into y, without the winning taps: the way back reads those."""
     if is_compiled(x):
         from resnet_np.kernels.cpu.pool import max_pool_y
 
-        max_pool_y(x, size, stride, padding, out)
+        max_pool_y(x, size, stride, padding, y)
     else:
-        of(x).max_pool(x, size, stride, padding, out)
+        of(x).max_pool(x, size, stride, padding, y)
 
 
 class PlainConv:

@@ -139,7 +139,7 @@ def _as_images(x_shape: tuple[int, ...]) -> tuple[int, ...]:
 INTO: dict[type[Op], Callable[[Any, Any, Array, Array], Any]] = {
     AvgPool2d: lambda k, op, x, y: k.avg_pool(x, *op.window, out=y),
     GlobalAvgPool: lambda k, op, x, y: k.global_avg_pool(x, out=y),
-    MaxPool2d: lambda k, op, x, y: max_pool(x, *op.window, out=y),
+    MaxPool2d: lambda k, op, x, y: max_pool(x, y, *op.window),
     ReLU: lambda k, op, x, y: k.relu(x, out=y),
 }
 
