@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from resnet_np.errors import UserError
 from resnet_np.kernels import NO_PADDING, Array, array
 from resnet_np.kernels.cpu import conv, microkernel, winograd
+from resnet_np.kernels.cpu.arrays import aligned
 from resnet_np.kernels.cpu.compiling import COMPILED
 from resnet_np.kernels.cpu.target import TILE
 
@@ -84,13 +85,13 @@ def make_rungs(layer: Convolution) -> list[Rung]:
     rungs: list[Rung] = []
 
     def add(name: str, function: Any, w: Array, expected: Array, moved: int, *more: Any) -> None:
-        y = conv.aligned(layer.output(1))
+        y = aligned(layer.output(1))
         rungs.append(Rung(name, layer, partial(function, x, w, y, *more), y, expected, moved))
 
     size = shortcut.size  # of y, too
     once = x.size + w.size + size
     rows = size // k * w.size // k
-    y = conv.aligned(piece.output(1))
+    y = aligned(piece.output(1))
     moved, call = corner.size + w.size + y.size, partial(ladder.loops, corner, w, y)
     rungs.append(Rung("1 loops in Python", piece, call, y, plain[:, :p, :p], moved))
     add("2 the same, compiled", ladder.compiled_loops, w, plain, once)
@@ -110,7 +111,7 @@ def make_rungs(layer: Convolution) -> list[Rung]:
 def _bordered(x: Array, layer: Convolution) -> Array:
     """x with its border of zeros, aligned."""
     padded = np.pad(x, ((0, 0), *layer.padding, (0, 0)))
-    result = conv.aligned(padded.shape)
+    result = aligned(padded.shape)
     result[...] = padded
     return result
 
@@ -119,7 +120,7 @@ def layer_call(layer: Convolution) -> Call:
     """Rung 5 for any stride, with the border left to the kernel."""
     n, p, q, k = layer.output(1)
     places = 0, p * q * k, q * k, k
-    x, y = conv.aligned((n, *layer.image)), conv.aligned((n, p, q, k))
+    x, y = aligned((n, *layer.image)), aligned((n, p, q, k))
     x[...] = 1
     packed = conv.pack_weights(np.ones(layer.weight, np.float32))
     size, bias = layer.weight[:2], conv.pack_bias(None, k)

@@ -15,6 +15,7 @@ from numba import njit
 
 from resnet_np.kernels import NO_PADDING, Array, array
 from resnet_np.kernels.cpu import conv, winograd
+from resnet_np.kernels.cpu.arrays import aligned
 from resnet_np.kernels.cpu.microkernel import tile
 
 PIXELS, CHANNELS = 14, 64  # of a block on rung 4: 3.5 KiB of sums
@@ -140,7 +141,7 @@ repeat_tile = repeated(tile)
 def tile_arguments(rows: int, panel: int) -> tuple[Any, ...]:
     """For `repeat`: the pixels and the weights of one tile, 24 KiB together."""
     run = 6 * 1024 // (rows + panel) // 4 * 4
-    y, x, w, b = (conv.aligned((n,)) for n in (rows * panel, rows * run, run * panel, panel))
+    y, x, w, b = (aligned((n,)) for n in (rows * panel, rows * run, run * panel, panel))
     for values in (x, w, b):
         values[...] = 0
     return y, np.arange(rows) * panel, x, np.arange(rows) * run, np.zeros(1, np.int64), run, w, b

@@ -33,7 +33,7 @@ def fused_conv(
 def empty(shape: tuple[int, ...], like: Array) -> Array:
     """An array for results of `FusedConv`, of the dtype and on the device of `like`."""
     if is_compiled(like):
-        from resnet_np.kernels.cpu.conv import aligned
+        from resnet_np.kernels.cpu.arrays import aligned
 
         return aligned(shape)
     return get_array_module(like).empty(shape, like.dtype)

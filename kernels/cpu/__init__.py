@@ -5,6 +5,7 @@
     convolution.py   which of them when; fused.py with weights that are packed once
     norm.py, pool.py, windows.py, optim.py   what is bound by memory: as few passes as there can be
     target.py        what the processor has; tasks.py, compiling.py: threads, and the disk cache
+    arrays.py        where results lie: memory is used again
 
 Each kernel has its slow twin of the same name in `resnet_np.kernels.array` and `reference`. Those
 that would gain nothing here are the array's own. Nothing imports this package before a float32

@@ -13,14 +13,14 @@ its part of the kernel, each writing every other pixel (Dumoulin & Visin 2016, s
 the zeros between the pixels that the textbook multiplies by).
 """
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from resnet_np.kernels import Array, Padding, Pair, check_out
+from resnet_np.kernels import Array, Padding, Pair
+from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import compiled
 from resnet_np.kernels.cpu.memory import clear, copy
 from resnet_np.kernels.cpu.microkernel import PANEL, ROWS, SHARES, tile
@@ -110,19 +110,6 @@ def conv_grid(
 
 
 # --- packing -------------------------------------------------------------------------------------
-
-
-def empty(out: Array | None, shape: tuple[int, ...]) -> Array:
-    """`out`, checked, or a new float32 array."""
-    return aligned(shape) if out is None else check_out(out, shape, np.dtype(np.float32))
-
-
-def aligned(shape: tuple[int, ...]) -> Array:
-    """An empty float32 array that begins on a cache line: 64 bytes."""
-    count = math.prod(shape)
-    store = np.empty(count + 16, np.float32)
-    start = -store.ctypes.data % 64 // 4
-    return store[start : start + count].reshape(shape)
 
 
 def pack_weights(w: Array) -> Array:

@@ -31,8 +31,8 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import NO_PADDING, Array, Padding, Pair
+from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
-from resnet_np.kernels.cpu.conv import aligned, empty
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS
 from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count

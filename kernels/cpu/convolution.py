@@ -4,7 +4,7 @@ import numpy as np
 
 from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, output_sizes
 from resnet_np.kernels.cpu import conv, winograd
-from resnet_np.kernels.cpu.conv import empty
+from resnet_np.kernels.cpu.arrays import empty
 from resnet_np.kernels.cpu.fused import PackedConv
 
 

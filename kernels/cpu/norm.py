@@ -20,8 +20,8 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array, array
+from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
-from resnet_np.kernels.cpu.conv import aligned, empty
 from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 from resnet_np.kernels.cpu.vectors import Emitter

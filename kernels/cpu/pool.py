@@ -13,8 +13,8 @@ import numpy as np
 from numba import prange
 
 from resnet_np.kernels import Array, Padding, Pair, array, output_sizes
+from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import compiled
-from resnet_np.kernels.cpu.conv import aligned, empty
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 from resnet_np.kernels.cpu.windows import largest, mean, total_where
 

@@ -48,8 +48,8 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array, Padding, Pair, output_sizes
+from resnet_np.kernels.cpu.arrays import aligned
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
-from resnet_np.kernels.cpu.conv import aligned
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS, SHARES, tile
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 from resnet_np.kernels.cpu.vectors import Emitter

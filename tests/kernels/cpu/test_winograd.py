@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from resnet_np.kernels import Array, Padding, array, output_sizes, reference
 from resnet_np.kernels.cpu import winograd
-from resnet_np.kernels.cpu.conv import aligned, pack_bias
+from resnet_np.kernels.cpu.arrays import aligned
+from resnet_np.kernels.cpu.conv import pack_bias
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL
 
 ONE: Padding = ((1, 1), (1, 1))
