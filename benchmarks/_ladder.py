@@ -125,7 +125,7 @@ def layer_call(layer: Convolution) -> Call:
     packed = conv.pack_weights(np.ones(layer.weight, np.float32))
     size, bias = layer.weight[:2], conv.pack_bias(None, k)
     grid = conv.conv_grid(x.shape, size, layer.stride, layer.padding, (p, q), places)
-    return partial(conv.convolve, grid, x, packed, bias, k, y)
+    return conv.ready(grid, x, packed, bias, k, y)
 
 
 # --- measuring -----------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def micro_kernel(
     _, p, q, k = y.shape
     places = 0, p * q * k, q * k, k
     grid = conv.conv_grid(x.shape, packed.shape[1:3], (1, 1), NO_PADDING, (p, q), places)
-    conv.convolve(grid, x, packed, conv.pack_bias(bias, k), k, y, shortcut, relu)
+    conv.ready(grid, x, packed, conv.pack_bias(bias, k), k, y, shortcut, relu)()
 
 
 def in_passes(x: Array, packed: Array, y: Array, norm: tuple[Array, ...], shortcut: Array) -> None:
@@ -118,7 +118,7 @@ def by_winograd(x: Array, packed: Array, y: Array, bias: Array, shortcut: Array)
 
     packed : `winograd.pack(w, 4)` of the folded weights
     """
-    winograd.convolve(x, packed, bias, y.shape[3], NO_PADDING, 4, y, shortcut, True)
+    winograd.ready(x, packed, bias, y.shape[3], NO_PADDING, 4, y, shortcut, True)()
 
 
 # --- the micro-kernel by itself ------------------------------------------------------------------

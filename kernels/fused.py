@@ -1,12 +1,15 @@
 """A convolution made ready once, to run on many batches, with what follows it in the same pass.
 
     conv = fused_conv(w, b, x_shape, stride, padding)
-    conv(x, y, residual, relu)              y = relu(conv2d(x, w, b) + residual)
+    run = conv.ready(x, y, residual, relu)
+    run()                                   y = relu(conv2d(x, w, b) + residual)
 
 For networks whose weights stay what they are for a while: see `resnet_np.plan`. Batch norm with
 fixed statistics is a multiplication and an addition for each channel, and so part of `w` and `b`.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_compiled, of
@@ -15,8 +18,8 @@ from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_compile
 class FusedConv(Protocol):
     """x [N, H, W, C] -> y [N, P, Q, K], for any number of images N."""
 
-    def __call__(self, x: Array, y: Array, residual: Array | None, relu: bool) -> None:
-        """Write into y. All three arrays are contiguous; y may be the residual."""
+    def ready(self, x: Array, y: Array, residual: Array | None, relu: bool) -> Callable[[], None]:
+        """Each call writes into y. All three arrays are contiguous; y may be the residual."""
 
 
 def fused_conv(
@@ -55,7 +58,10 @@ class PlainConv:
     def __init__(self, w: Array, b: Array | None, stride: Pair, padding: Padding) -> None:
         self.w, self.b, self.stride, self.padding = w, b, stride, padding
 
-    def __call__(self, x: Array, y: Array, residual: Array | None, relu: bool) -> None:
+    def ready(self, x: Array, y: Array, residual: Array | None, relu: bool) -> Callable[[], None]:
+        return partial(self._run, x, y, residual, relu)
+
+    def _run(self, x: Array, y: Array, residual: Array | None, relu: bool) -> None:
         xp, k = get_array_module(x), of(x)
         if residual is None:
             k.conv2d(x, self.w, self.b, self.stride, self.padding, out=y)

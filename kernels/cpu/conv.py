@@ -13,6 +13,8 @@ its part of the kernel, each writing every other pixel (Dumoulin & Visin 2016, s
 the zeros between the pixels that the textbook multiplies by).
 """
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -103,10 +105,20 @@ def conv_grid(
     p, q = outputs
     pixels = min(max(BLOCK_NUMBERS // (c * r), LEAST_PIXELS), MOST_PIXELS)
     rows = min(p, max(1, round(pixels / q)))
-    images = max(1, min(n, pixels // (p * q))) if rows == p else 1
+    images = _block_images(n, p * q, pixels) if rows == p else 1
     last = (p - 1) * stride[0] - top + r, (q - 1) * stride[1] - left + s
     copied = top > 0 or left > 0 or last[0] > h or last[1] > w
     return Grid(n, p, q, h, w, c, r, s, *stride, top, left, *y_strides, images, rows, copied)
+
+
+def _block_images(images: int, size: int, pixels: int) -> int:
+    """How many images of `size` pixels a block of about so many pixels has.
+
+    All blocks are of about one size, and fill their register tiles, if these are small beside them.
+    """
+    blocks = max(1, round(images * size / pixels))
+    even, step = max(1, -(-images // blocks)), ROWS // math.gcd(size, ROWS)
+    return even if step > even else min(images, -(-even // step) * step)
 
 
 # --- packing -------------------------------------------------------------------------------------
@@ -281,7 +293,7 @@ def _convolve_blocks(
 
 @compiled(parallel=True)
 def _convolve(
-    grid, x, w, b, r, y, k, has_r, relu, groups, buffers, places, edges, runs, edge_at, counter
+    grid, x, w, b, r, y, k, has_r, relu, groups, runs, edge_at, buffers, places, edges, counter
 ):
     for worker in prange(len(buffers)):
         _convolve_blocks(
@@ -290,7 +302,7 @@ def _convolve(
         )  # fmt: skip
 
 
-def convolve(
+def ready(
     grid: Grid,
     x: Array,
     packed: Array,
@@ -299,26 +311,31 @@ def convolve(
     y: Array,
     residual: Array | None = None,
     relu: bool = False,
-) -> None:
-    """Write relu(conv(x) + bias + residual) into the pixels of y that the grid names.
+) -> Callable[[], None]:
+    """Each call writes relu(conv(x) + bias + residual) into the pixels of y that the grid names.
 
     x, y and residual are contiguous; y may be the residual. packed and bias as packed above.
     """
-    workers = worker_count()
     height, width = grid.window
     buffer = grid.block_images * height * width * grid.channels if grid.copied else 1
-    groups = min(len(packed), -(-workers * TASKS_PER_WORKER // max(1, grid.blocks)))
+    groups = min(len(packed), -(-worker_count() * TASKS_PER_WORKER // max(1, grid.blocks)))
     pitch = (width if grid.copied else grid.width) * grid.channels
-    _convolve(
+    pixels = grid.block_pixels + ROWS
+    fixed = (
         grid, x.reshape(-1), packed.reshape(-1), bias,
         (y if residual is None else residual).reshape(-1), y.reshape(-1), k,
         residual is not None, relu, groups,
-        np.empty((workers, buffer), np.float32),
-        np.empty((workers, 2, grid.block_pixels + ROWS), np.int64),
-        np.empty((workers, ROWS * PANEL), np.float32),
-        np.arange(grid.size_r) * pitch, np.arange(grid.block_pixels + ROWS) % ROWS * PANEL,
-        new_counter(),
+        np.arange(grid.size_r) * pitch, np.arange(pixels) % ROWS * PANEL,
     )  # fmt: skip
+
+    def run() -> None:
+        workers = worker_count()
+        buffers = np.empty((workers, buffer), np.float32)
+        places = np.empty((workers, 2, pixels), np.int64)
+        edges = np.empty((workers, ROWS * PANEL), np.float32)
+        _convolve(*fixed, buffers, places, edges, new_counter())
+
+    return run
 
 
 def conv2d_gx(
@@ -354,5 +371,5 @@ def conv2d_gx(
             places = (a * w_ + b) * c, h * w_ * c, stride[0] * w_ * c, stride[1] * c
             size = (taps.shape[1], taps.shape[2])
             grid = conv_grid(gy.shape, size, (1, 1), ((top, 0), (left, 0)), outputs, places)
-            convolve(grid, gy, taps, bias, c, gx)
+            ready(grid, gy, taps, bias, c, gx)()
     return gx

@@ -1,5 +1,7 @@
 """A convolution whose weights are packed once: see `resnet_np.kernels.fused`."""
 
+from collections.abc import Callable
+
 from resnet_np.kernels import Array, Padding, Pair
 from resnet_np.kernels.cpu import conv, winograd
 
@@ -19,12 +21,11 @@ class PackedConv:
         self.m = winograd.suits((1, *x_shape[1:]), w.shape, stride, padding)
         self.packed = winograd.pack(w, self.m) if self.m else conv.pack_weights(w)
 
-    def __call__(self, x: Array, y: Array, residual: Array | None, relu: bool) -> None:
+    def ready(self, x: Array, y: Array, residual: Array | None, relu: bool) -> Callable[[], None]:
         _, p, q, k = y.shape
         padding, packed = self.padding, self.packed
         if self.m:
-            winograd.convolve(x, packed, self.bias, k, padding, self.m, y, residual, relu)
-        else:
-            places = 0, p * q * k, q * k, k
-            grid = conv.conv_grid(x.shape, self.size, self.stride, padding, (p, q), places)
-            conv.convolve(grid, x, packed, self.bias, k, y, residual, relu)
+            return winograd.ready(x, packed, self.bias, k, padding, self.m, y, residual, relu)
+        places = 0, p * q * k, q * k, k
+        grid = conv.conv_grid(x.shape, self.size, self.stride, padding, (p, q), places)
+        return conv.ready(grid, x, packed, self.bias, k, y, residual, relu)

@@ -41,6 +41,7 @@ read once for each panel of output channels, U once for each group.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -423,7 +424,7 @@ def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, ru
 
 
 @compiled(parallel=True)
-def _convolve(layer, x, u, b, r, y, has_r, relu, vs, sums, places, zeros, runs, counter):
+def _convolve(layer, x, u, b, r, y, has_r, relu, zeros, runs, vs, sums, places, counter):
     tiles, panels = layer.images * layer.down * layer.across, -(-layer.k // PANEL)
     tasks = -(-tiles // layer.group) * layer.parts
     for worker in prange(len(vs)):
@@ -475,7 +476,7 @@ def suits(
     return min(work, key=lambda m: work[m])
 
 
-def convolve(
+def ready(
     x: Array,
     u: Array,
     bias: Array,
@@ -485,8 +486,8 @@ def convolve(
     y: Array,
     residual: Array | None = None,
     relu: bool = False,
-) -> None:
-    """y = relu(conv(x) + bias + residual), with tiles of m x m outputs.
+) -> Callable[[], None]:
+    """Each call writes y = relu(conv(x) + bias + residual), with tiles of m x m outputs.
 
     x [N, H, W, C], y and residual [N, P, Q, K] are contiguous; y may be the residual. u as from
     `pack`; bias [K] or longer.
@@ -495,20 +496,24 @@ def convolve(
     _, p, q, _ = y.shape
     (top, _), (left, _) = padding
     down, across = -(-p // m), -(-q // m)
-    places, panels, workers = (m + 2) ** 2, u.shape[1], worker_count()
+    places, panels = (m + 2) ** 2, u.shape[1]
     tiles = max(1, n * down * across)
     groups = -(-tiles // MOST_TILES)
     group = -(-tiles // (groups * ROWS)) * ROWS
-    parts = _parts(groups, panels, workers)
+    parts = _parts(groups, panels, worker_count())
     layer = Layer(n, h, w, c, p, q, k, top, left, m, down, across, group, parts)
     # One cache line more than a plane needs, or all planes would share one set of the cache.
     v_plane, sums_plane = group * c + LINE, group * -(-panels // parts) * PANEL + LINE
-    _convolve(
+    fixed = (
         layer, x.reshape(-1), u.reshape(-1), bias,
         (y if residual is None else residual).reshape(-1), y.reshape(-1),
-        residual is not None, relu,
-        np.empty((workers, places * v_plane), np.float32),
-        np.empty((workers, places * sums_plane), np.float32),
-        np.empty((workers, 2, group), np.int64),
-        np.zeros(max(c, PANEL), np.float32), np.zeros(1, np.int64), new_counter(),
+        residual is not None, relu, np.zeros(max(c, PANEL), np.float32), np.zeros(1, np.int64),
     )  # fmt: skip
+
+    def run() -> None:
+        workers = worker_count()
+        vs = np.empty((workers, places * v_plane), np.float32)
+        sums = np.empty((workers, places * sums_plane), np.float32)
+        _convolve(*fixed, vs, sums, np.empty((workers, 2, group), np.int64), new_counter())
+
+    return run

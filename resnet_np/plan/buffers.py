@@ -1,11 +1,12 @@
 """Where results lie: one buffer serves many of them, one after the other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from resnet_np.kernels import Array
 from resnet_np.kernels.fused import empty
-from resnet_np.plan.steps import INTO, Convolution, Step
+from resnet_np.plan.steps import INTO, Convolution, Prepared, Step
 
 
 class Layout:
@@ -13,6 +14,7 @@ class Layout:
 
     places : number of a value -> number of its buffer
     sizes : how many numbers each buffer has, for one image
+    settled : results of convolutions whose inputs, too, lie in the buffers
     """
 
     def __init__(self, steps: Sequence[Step], shapes: list[tuple[int, ...]], output: int) -> None:
@@ -20,6 +22,7 @@ class Layout:
         self.places: dict[int, int] = {}
         self.sizes: list[int] = []
         last = _last_uses(steps)
+        self.settled: set[int] = set()
         viewed = {value for step in steps if not is_placed(step) for value in step.inputs}
         free: set[int] = set()
         for i, step in enumerate(steps):
@@ -27,6 +30,8 @@ class Layout:
             if is_placed(step) and step.output != output:  # the output goes to the caller
                 over = step.residual if step.residual in ending - viewed else None
                 self._place(step.output, free, None if over == step.inputs[0] else over)
+            if isinstance(step, Convolution) and {*step.inputs, step.output} <= self.places.keys():
+                self.settled.add(step.output)
             free |= {self.places[value] for value in ending} - {self.places.get(step.output)}
 
     def _place(self, value: int, free: set[int], over: int | None) -> None:
@@ -74,12 +79,24 @@ class Workspace:
         self.layout, self.images = layout, images
         self.buffers = [empty((images * size,), like) for size in layout.sizes]
         self._views: dict[int, list[Array | None]] = {}
+        self._ready: dict[tuple[int, int], tuple[Prepared | None, Callable[[], None]]] = {}
 
     def values(self, n: int) -> list[Array | None]:
         """For each value its array for n images, or None where it has no buffer."""
         if n not in self._views:
             self._views[n] = [self._view(v, n) for v in range(len(self.layout.shapes))]
         return self._views[n].copy()
+
+    def ready(self, step: Step, values: list[Any]) -> Callable[[], None]:
+        """What runs a step on these values; kept, as long as it would be the same the next time."""
+        if step.output not in self.layout.settled:
+            return step.ready(values)
+        key = step.output, len(values[step.output])
+        prepared, run = self._ready.get(key, (None, None))
+        if run is None or prepared is not step.prepared:
+            run = step.ready(values)
+            self._ready[key] = step.prepared, run
+        return run
 
     def _view(self, value: int, n: int) -> Array | None:
         if value not in self.layout.places:

@@ -88,7 +88,7 @@ class Plan:
             values = workspace.values(len(x))
             values[0], values[self.output] = get_array_module(x).ascontiguousarray(x), y
             for step in self.steps:
-                step.run(values)
+                workspace.ready(step, values)()
                 yield step
         finally:
             self.free.append(workspace)

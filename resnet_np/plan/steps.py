@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from resnet_np import kernels
@@ -116,14 +117,15 @@ class Convolution:
     def prepare(self, x_shape: tuple[int, ...]) -> Prepared:
         return Prepared(self.source, _as_images(x_shape), self.stride, self.padding)
 
-    def run(self, values: list[Any]) -> None:
+    def ready(self, values: list[Any]) -> Callable[[], None]:
+        """What computes the step from these arrays, into these."""
         assert self.prepared is not None
         contiguous = get_array_module(values[0]).ascontiguousarray
         x, y = contiguous(values[self.x]), values[self.output]
         r = None if self.residual is None else contiguous(values[self.residual])
         if x.ndim == 2:  # [N, C] -> [N, 1, 1, C]
             x, y, r = x[:, None, None], y[:, None, None], None if r is None else r[:, None, None]
-        self.prepared.conv(x, y, r, self.relu)
+        return self.prepared.conv.ready(x, y, r, self.relu)
 
     def flops(self, shapes: list[tuple[int, ...]]) -> int:
         """Multiplications and additions for one image: each weight at each output pixel."""
@@ -156,7 +158,11 @@ class Other:
     def inputs(self) -> list[int]:
         return [operand for operand in self.operands if isinstance(operand, int)]
 
-    def run(self, values: list[Any]) -> None:
+    def ready(self, values: list[Any]) -> Callable[[], None]:
+        """What runs the op on these values, and puts its result among them."""
+        return partial(self._run, values)
+
+    def _run(self, values: list[Any]) -> None:
         arrays: list[Any] = [values[v] if isinstance(v, int) else _array(v) for v in self.operands]
         y = values[self.output]
         if y is not None and type(self.op) in INTO:

@@ -98,10 +98,10 @@ def test_the_epilogue_adds_the_shortcut_and_cuts_below_zero(k: int, size: int) -
     ]
     for shortcut, relu, expected in cases:
         y = np.full_like(r, np.nan)
-        conv.convolve(grid_of(x, w), x, packed, bias, k, y, shortcut, relu)
+        conv.ready(grid_of(x, w), x, packed, bias, k, y, shortcut, relu)()
         close(y, expected)
     y = r.copy()  # the shortcut may be written over
-    conv.convolve(grid_of(x, w), x, packed, bias, k, y, y, True)
+    conv.ready(grid_of(x, w), x, packed, bias, k, y, y, True)()
     close(y, np.maximum(plain + r, 0))
 
 
@@ -111,7 +111,7 @@ def test_nan_passes_the_relu() -> None:
         w = np.ones((1, 1, 2, k), np.float32)
         y = np.zeros((1, 3, 3, k), np.float32)
         bias = conv.pack_bias(None, k)
-        conv.convolve(grid_of(x, w), x, conv.pack_weights(w), bias, k, y, None, True)
+        conv.ready(grid_of(x, w), x, conv.pack_weights(w), bias, k, y, None, True)()
         assert np.isnan(y).all()
 
 

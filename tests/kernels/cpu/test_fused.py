@@ -33,15 +33,15 @@ def test_packed_is_plain(
     plain = PlainConv(weight.astype("f8"), bias_of("f8"), *where)
     for residual in (None, shortcut):
         y, expected = empty(shortcut.shape, x), np.empty(shortcut.shape)
-        packed(x, y, residual, relu)
-        plain(x.astype("f8"), expected, residual, relu)
+        packed.ready(x, y, residual, relu)()
+        plain.ready(x.astype("f8"), expected, residual, relu)()
         assert np.abs(y - expected).max() <= 2e-5 * max(1, np.abs(expected).max())
         alone = empty(shortcut[:1].shape, x)
-        packed(x[-1:], alone, None if residual is None else residual[-1:], relu)
+        packed.ready(x[-1:], alone, None if residual is None else residual[-1:], relu)()
         assert np.array_equal(alone[0], y[-1])
     over, plain_over = shortcut.copy(), shortcut.astype("f8")  # written over the shortcut
-    packed(x, over, over, relu)
-    plain(x.astype("f8"), plain_over, plain_over, relu)
+    packed.ready(x, over, over, relu)()
+    plain.ready(x.astype("f8"), plain_over, plain_over, relu)()
     assert np.array_equal(over, y)
     assert np.array_equal(plain_over, expected)
 

@@ -32,7 +32,7 @@ def run(
     k = w.shape[3]
     y = aligned((len(x), *output_sizes(x.shape, (3, 3), (1, 1), padding), k))
     y[...] = np.nan  # what is not written shows
-    winograd.convolve(x, winograd.pack(w, m), pack_bias(b, k), k, padding, m, y, r, relu)
+    winograd.ready(x, winograd.pack(w, m), pack_bias(b, k), k, padding, m, y, r, relu)()
     return y
 
 
@@ -153,9 +153,7 @@ def test_residual_may_be_the_result(m: int) -> None:
     x, w, b = draw((3, 9, 7), 2 * LANES, 3 * LANES)
     y = np.random.default_rng(1).standard_normal((3, 9, 7, 3 * LANES), np.float32)
     expected = run(x, w, b, ONE, m, y, relu=True)
-    winograd.convolve(
-        x, winograd.pack(w, m), pack_bias(b, 3 * LANES), 3 * LANES, ONE, m, y, y, True
-    )
+    winograd.ready(x, winograd.pack(w, m), pack_bias(b, 3 * LANES), 3 * LANES, ONE, m, y, y, True)()
     np.testing.assert_array_equal(y, expected)
 
 
@@ -220,7 +218,7 @@ w = rng.standard_normal((3, 3, c, k), np.float32)
 b = rng.standard_normal(k, np.float32)
 for m in (2, 4):
     y = np.full((2, 5, 6, k), np.nan, np.float32)
-    winograd.convolve(x, winograd.pack(w, m), b, k, ((1, 1), (1, 1)), m, y, np.ones_like(y), True)
+    winograd.ready(x, winograd.pack(w, m), b, k, ((1, 1), (1, 1)), m, y, np.ones_like(y), True)()
     sys.stdout.buffer.write(y.tobytes())
 """
     c, k = LANES, PANEL + LANES
