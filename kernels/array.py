@@ -236,9 +236,10 @@ def batch_norm_g(
     mean: Array,
     var: Array,
     eps: float,
+    residual: bool,
     relu: bool,
     out: Array | None = None,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array | None]:
     """(gx, ggamma, gbeta, gresidual) of `batch_norm`.
 
     With g = gy where the ReLU was open, xhat = (x - mean) / std and M = N*H*W (section 3 there):
@@ -247,6 +248,7 @@ def batch_norm_g(
         gx = gamma / std * (g - gbeta / M - xhat * ggamma / M)
 
     The two subtracted terms are there because the mean and the variance depend on x, too.
+    gresidual is g where there was a `residual`, else None.
     """
     count = x.size // x.shape[-1]
     std = (var + eps) ** 0.5
@@ -258,7 +260,7 @@ def batch_norm_g(
     gx = get_array_module(x).subtract(g, xhat, out=_reuse(out, xhat))
     gx -= gbeta / count
     gx *= gamma / std
-    return gx, ggamma, gbeta, g
+    return gx, ggamma, gbeta, (g if residual else None)
 
 
 def fixed_batch_norm(
@@ -286,9 +288,10 @@ def fixed_batch_norm_g(
     mean: Array,
     var: Array,
     eps: float,
+    residual: bool,
     relu: bool,
     out: Array | None = None,
-) -> tuple[Array, Array | None, Array | None, Array]:
+) -> tuple[Array, Array | None, Array | None, Array | None]:
     """(gx, ggamma, gbeta, gresidual) of `fixed_batch_norm`: gx = g * gamma / std, no more.
 
     `y` is read only for the ReLU's mask. Where gamma and beta are frozen nobody has to keep `x`:
@@ -297,9 +300,10 @@ def fixed_batch_norm_g(
     std = (var + eps) ** 0.5
     g = relu_gx(gy, y) if relu else gy
     gx = get_array_module(g).multiply(g, gamma / std, out=_empty(out, g.shape, g))
+    gresidual = g if residual else None
     if x is None:
-        return gx, None, None, g
-    return gx, _channel_sum(g * ((x - mean) / std)), _channel_sum(g), g
+        return gx, None, None, gresidual
+    return gx, _channel_sum(g * ((x - mean) / std)), _channel_sum(g), gresidual
 
 
 def _reuse(out: Array | None, scratch: Array) -> Array:

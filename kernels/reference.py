@@ -145,9 +145,10 @@ def batch_norm_g(
     mean: Array,
     var: Array,
     eps: float,
+    residual: bool,
     relu: bool,
     out: Array | None = None,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array | None]:
     """(gx, ggamma, gbeta, gresidual), by the chain rule of the paper, line for line.
 
     With d = x - mean and M numbers in the channel (Ioffe & Szegedy 2015, section 3):
@@ -155,6 +156,8 @@ def batch_norm_g(
         gvar  = sum of gxhat * d * (-1/2) * (var + eps)^(-3/2)
         gmean = sum of -gxhat / std  +  gvar * sum of -2 * d / M
         gx    = gxhat / std + gvar * 2 * d / M + gmean / M
+
+    gresidual is None where there was no `residual`.
     """
     gx, gresidual = _result(out, x.shape, x), np.zeros_like(x)
     ggamma, gbeta = np.zeros_like(gamma), np.zeros_like(gamma)
@@ -168,7 +171,7 @@ def batch_norm_g(
         gx[..., c] = (gxhat / std + gvar * 2 * d / len(d) + gmean / len(d)).reshape(x.shape[:-1])
         ggamma[c], gbeta[c] = sum(g * d / std), sum(g)
         gresidual[..., c] = g.reshape(x.shape[:-1])
-    return gx, ggamma, gbeta, gresidual
+    return gx, ggamma, gbeta, (gresidual if residual else None)
 
 
 def fixed_batch_norm(
@@ -201,9 +204,10 @@ def fixed_batch_norm_g(
     mean: Array,
     var: Array,
     eps: float,
+    residual: bool,
     relu: bool,
     out: Array | None = None,
-) -> tuple[Array, Array | None, Array | None, Array]:
+) -> tuple[Array, Array | None, Array | None, Array | None]:
     """(gx, ggamma, gbeta, gresidual), number by number; without x no ggamma and no gbeta."""
     gx, gresidual = _result(out, gy.shape, gy), np.zeros_like(gy)
     ggamma, gbeta = np.zeros_like(gamma), np.zeros_like(gamma)
@@ -217,7 +221,8 @@ def fixed_batch_norm_g(
         gbeta[c] += g
         if x is not None:
             ggamma[c] += g * (x[index] - mean[c]) / sqrt(var[c] + eps)
-    return (gx, None, None, gresidual) if x is None else (gx, ggamma, gbeta, gresidual)
+    by_channel = (None, None) if x is None else (ggamma, gbeta)
+    return gx, *by_channel, (gresidual if residual else None)
 
 
 # --- sums, activation, pooling, up-sampling ------------------------------------------------------

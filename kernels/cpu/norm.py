@@ -296,13 +296,13 @@ def slow_add_gradients(
 
 def slow_spread_gradients(
     gy: Array, y: Array, x: Array, mean: Array, a: Array, b: Array, c: Array,
-    relu: bool, gx: Array, g: Array,
+    relu: bool, gx: Array, has_g: bool, g: Array,
 ) -> None:  # fmt: skip
-    """gx = a * g + b * (x - mean) + c, for one row, and g; without ReLU g is not written."""
+    """gx = a * g + b * (x - mean) + c, for one row, with g = gy where y > 0; g if has_g."""
     n = len(gy)
     masked = np.where(y > 0, gy, np.float32(0)) if relu else gy
     gx[:] = a[:n] * masked + (b[:n] * (x - mean[:n]) + c[:n])
-    if relu:
+    if has_g:
         g[:] = masked
 
 
@@ -352,24 +352,24 @@ def _add_gradients(typing, gy, y, x, mean, relu, sums, products):
 
 
 @intrinsic
-def _spread_gradients(typing, gy, y, x, mean, a, b, c, relu, gx, g):
+def _spread_gradients(typing, gy, y, x, mean, a, b, c, relu, gx, has_g, g):
     """`slow_spread_gradients`, emitted."""
-    signature = types.void(gy, y, x, mean, a, b, c, types.boolean, gx, g)
+    signature = types.void(gy, y, x, mean, a, b, c, types.boolean, gx, types.boolean, g)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         e = Emitter(context, builder, TILE.lanes)
-        gy, y, x, mean, a, b, c, relu, gx, g = arguments
+        gy, y, x, mean, a, b, c, relu, gx, has_g, g = arguments
         kinds = signature.args
         count = e.count(kinds[0], gy)
         gy, y, x, mean, a, b, c = (e.data(kinds[i], arguments[i]) for i in range(7))
-        gx, g = e.data(kinds[8], gx), e.data(kinds[9], g)
+        gx, g = e.data(kinds[8], gx), e.data(kinds[10], g)
 
         def step(e: Emitter, i: Any) -> None:
             masked = _gradient(e, gy, y, relu, i)
             centred = builder.fsub(e.load(x, i), e.load(mean, i))
             rest = e.multiply_add(e.load(b, i), centred, e.load(c, i))
             e.store(e.multiply_add(e.load(a, i), masked, rest), gx, i)
-            with builder.if_then(relu):
+            with builder.if_then(has_g):
                 e.store(masked, g, i)
 
         _each(context, builder, count, step)
@@ -419,24 +419,24 @@ def _sums(
 
 
 @compiled
-def _spread_block(gy, y, x, mean, a, b, c, relu, gx, g):
+def _spread_block(gy, y, x, mean, a, b, c, relu, gx, has_g, g):
     for start in range(0, len(gy), len(mean)):
         stop = min(start + len(mean), len(gy))
         spread_gradients(
             gy[start:stop], y[start:stop], x[start:stop], mean, a, b, c, relu,
-            gx[start:stop], g[start:stop],
+            gx[start:stop], has_g, g[start:stop],
         )  # fmt: skip
 
 
 @compiled(parallel=True)
-def _spread_all(blocks, gy, y, x, mean, a, b, c, relu, gx, g, workers, counter):
+def _spread_all(blocks, gy, y, x, mean, a, b, c, relu, gx, has_g, g, workers, counter):
     for _ in prange(workers):
         task = blocks.tasks - 1 - take(counter)
         while task >= 0:
             start, stop = _block(blocks, task)
             _spread_block(
                 gy[start:stop], y[start:stop], x[start:stop], mean, a, b, c, relu,
-                gx[start:stop], g[start:stop],
+                gx[start:stop], has_g, g[start:stop],
             )  # fmt: skip
             task = blocks.tasks - 1 - take(counter)
 
@@ -449,18 +449,21 @@ def batch_norm_g(
     mean: Array,
     var: Array,
     eps: float,
+    residual: bool,
     relu: bool,
     out: Array | None = None,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array | None]:
     """(gx, ggamma, gbeta, gresidual) of `batch_norm`. With d = x - mean and M numbers a channel:
 
     gbeta = sum g    ggamma = sum g * d / std
     gx = gamma / std * g  -  gamma * ggamma / (std^2 * M) * d  -  gamma * gbeta / (std * M)
     """
     if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
-        return array.batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
+        return array.batch_norm_g(gy, x, y, gamma, mean, var, eps, residual, relu, out)
     gx, blocks = empty(out, x.shape), _cut(x)
-    g = aligned(x.shape) if relu else gy
+    has_g = relu and residual  # else there is none, or it is gy itself
+    g = aligned(x.shape) if has_g else gx
+    gresidual = g if has_g else gy if residual else None
     gy, x, means = _flat(gy), _flat(x), _columns(mean, blocks)
     y = _flat(y) if relu else gy
     gbeta, product = _sums(blocks, gy, y, x, means, relu)
@@ -469,35 +472,35 @@ def batch_norm_g(
     factors = a, -a * ggamma / (std * count), -a * gbeta / count
     _spread_all(
         blocks, gy, y, x, means, *[_columns(f, blocks) for f in factors], relu,
-        gx.reshape(-1), (g if relu else gx).reshape(-1), _workers(blocks), new_counter(),
+        gx.reshape(-1), has_g, g.reshape(-1), _workers(blocks), new_counter(),
     )  # fmt: skip
-    return gx, ggamma.astype(np.float32), gbeta.astype(np.float32), g
+    return gx, ggamma.astype(np.float32), gbeta.astype(np.float32), gresidual
 
 
 @compiled
-def _scale_block(gy, y, a, relu, gx, g):
-    """gx = a * g, and g = gy where y > 0; without ReLU g is not written."""
+def _scale_block(gy, y, a, relu, gx, has_g, g):
+    """gx = a * g, with g = gy where y > 0; g if has_g."""
     for start in range(0, len(gy), len(a)):
         stop = min(start + len(a), len(gy))
-        gy_row, gx_row = gy[start:stop], gx[start:stop]
-        if relu:
-            y_row, g_row = y[start:stop], g[start:stop]
-            for c in range(len(gy_row)):
-                value = gy_row[c] if y_row[c] > 0 else np.float32(0)
-                g_row[c] = value
-                gx_row[c] = a[c] * value
+        gy_row, gx_row, y_row, g_row = gy[start:stop], gx[start:stop], y[start:stop], g[start:stop]
+        if has_g:
+            _relu_gx_block(gy_row, y_row, g_row)
+            for c in range(len(g_row)):
+                gx_row[c] = a[c] * g_row[c]
         else:
             for c in range(len(gy_row)):
-                gx_row[c] = a[c] * gy_row[c]
+                gx_row[c] = a[c] * (np.float32(0) if relu and not y_row[c] > 0 else gy_row[c])
 
 
 @compiled(parallel=True)
-def _scale_all(blocks, gy, y, a, relu, gx, g, workers, counter):
+def _scale_all(blocks, gy, y, a, relu, gx, has_g, g, workers, counter):
     for _ in prange(workers):
         task = take(counter)
         while task < blocks.tasks:
             start, stop = _block(blocks, task)
-            _scale_block(gy[start:stop], y[start:stop], a, relu, gx[start:stop], g[start:stop])
+            _scale_block(
+                gy[start:stop], y[start:stop], a, relu, gx[start:stop], has_g, g[start:stop]
+            )
             task = take(counter)
 
 
@@ -509,25 +512,28 @@ def fixed_batch_norm_g(
     mean: Array,
     var: Array,
     eps: float,
+    residual: bool,
     relu: bool,
     out: Array | None = None,
-) -> tuple[Array, Array | None, Array | None, Array]:
+) -> tuple[Array, Array | None, Array | None, Array | None]:
     """(gx, ggamma, gbeta, gresidual) of `fixed_batch_norm`: gx = g * gamma / std, no more."""
     if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
-        return array.fixed_batch_norm_g(gy, x, y, gamma, mean, var, eps, relu, out)
+        return array.fixed_batch_norm_g(gy, x, y, gamma, mean, var, eps, residual, relu, out)
     gx, blocks = empty(out, gy.shape), _cut(gy)
-    g = aligned(gy.shape) if relu else gy
+    has_g = relu and residual
+    g = aligned(gy.shape) if has_g else gx
+    gresidual = g if has_g else gy if residual else None
     gy = _flat(gy)
     y = _flat(y) if relu else gy
     std = np.sqrt(var.astype(np.float64) + eps)
     _scale_all(
         blocks, gy, y, _columns(gamma / std, blocks), relu,
-        gx.reshape(-1), (g if relu else gx).reshape(-1), _workers(blocks), new_counter(),
+        gx.reshape(-1), has_g, g.reshape(-1), _workers(blocks), new_counter(),
     )  # fmt: skip
     if x is None:
-        return gx, None, None, g
+        return gx, None, None, gresidual
     gbeta, product = _sums(blocks, gy, y, _flat(x), _columns(mean, blocks), relu)
-    return gx, (product / std).astype(np.float32), gbeta.astype(np.float32), g
+    return gx, (product / std).astype(np.float32), gbeta.astype(np.float32), gresidual
 
 
 # --- ReLU alone ----------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ class BatchNorm(Op):
     def backward(self, gy: Array) -> tuple[Array, ...]:
         x, y, gamma = self.saved
         k = kernels.of(gy)
-        return k.batch_norm_g(gy, x, y, gamma, self.mean, self.var, self.eps, self.relu)
+        fixed = self.mean, self.var, self.eps
+        return k.batch_norm_g(gy, x, y, gamma, *fixed, self.needs[3], self.relu)
 
 
 def batch_norm(
@@ -85,7 +86,7 @@ class FixedBatchNorm(Op):
     def backward(self, gy: Array) -> tuple[Array | None, ...]:
         x, y, gamma = self.saved
         k, fixed = kernels.of(gy), (self.mean, self.var, self.eps)
-        return k.fixed_batch_norm_g(gy, x, y, gamma, *fixed, self.relu)
+        return k.fixed_batch_norm_g(gy, x, y, gamma, *fixed, self.needs[3], self.relu)
 
 
 def fixed_batch_norm(

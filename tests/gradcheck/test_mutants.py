@@ -33,10 +33,9 @@ def scaled(kernel: str, factor: float) -> Kernel:
 def batch_norm_gx(formula: Callable[..., Any]) -> Kernel:
     """batch_norm_g with another gx, from (g, xhat, gamma, std, M, gbeta, ggamma)."""
 
-    def mutant(
-        gy: Any, x: Any, y: Any, gamma: Any, mean: Any, var: Any, eps: float, relu: bool
-    ) -> Any:
-        _, ggamma, gbeta, g = RIGHT["batch_norm_g"](gy, x, y, gamma, mean, var, eps, relu)
+    def mutant(*arguments: Any) -> Any:
+        _, x, _, gamma, mean, var, eps, _, relu = arguments
+        _, ggamma, gbeta, g = RIGHT["batch_norm_g"](*arguments[:-2], True, relu)
         std = np.sqrt(var + eps)
         m = x.size // x.shape[-1]
         return formula(g, (x - mean) / std, gamma, std, m, gbeta, ggamma), ggamma, gbeta, g
@@ -83,10 +82,9 @@ BATCH_NORM = {
 def fixed(formula: Callable[..., Any]) -> Kernel:
     """fixed_batch_norm_g with another gx, from (g, xhat, gamma, std)."""
 
-    def mutant(
-        gy: Any, x: Any, y: Any, gamma: Any, mean: Any, var: Any, eps: float, relu: bool
-    ) -> Any:
-        _, ggamma, gbeta, g = RIGHT["fixed_batch_norm_g"](gy, x, y, gamma, mean, var, eps, relu)
+    def mutant(*arguments: Any) -> Any:
+        _, x, _, gamma, mean, var, eps, _, relu = arguments
+        _, ggamma, gbeta, g = RIGHT["fixed_batch_norm_g"](*arguments[:-2], True, relu)
         std = np.sqrt(var + eps)
         return formula(g, (x - mean) / std, gamma, std), ggamma, gbeta, g
 

@@ -71,7 +71,7 @@ def test_batch_norm_gradient(k: ModuleType) -> None:
     gamma, beta, mean, var = (np.array([v]) for v in (2.0, 5.0, 2.0, 1.0))
     y, _, _ = k.batch_norm(x, gamma, beta, 3.0, None, False)
     gy = np.array([[1.0], [5.0]])
-    gx, ggamma, gbeta, g = k.batch_norm_g(gy, x, y, gamma, mean, var, 3.0, False)
+    gx, ggamma, gbeta, g = k.batch_norm_g(gy, x, y, gamma, mean, var, 3.0, True, False)
     # xhat = -1/2, 1/2: ggamma = (5 - 1) / 2. gx = 2/2 * (gy - 6/2 - xhat * 2/2) = -1.5, 1.5
     np.testing.assert_array_equal((ggamma[0], gbeta[0]), (2, 6))
     np.testing.assert_allclose(gx, [[-1.5], [1.5]], rtol=1e-14)
@@ -85,7 +85,7 @@ def test_fixed_batch_norm(k: ModuleType) -> None:
     y = k.fixed_batch_norm(x, gamma, beta, mean, var, 1.0, None, True)  # 6 / 3 * (x - 2) + 1
     np.testing.assert_allclose(y, [[0], [3]], atol=1e-14)
     gy = np.array([[7.0], [5.0]])
-    gx, ggamma, gbeta, g = k.fixed_batch_norm_g(gy, x, y, gamma, mean, var, 1.0, True)
+    gx, ggamma, gbeta, g = k.fixed_batch_norm_g(gy, x, y, gamma, mean, var, 1.0, True, True)
     np.testing.assert_allclose(gx, [[0], [10]], rtol=1e-14)
     np.testing.assert_allclose((ggamma[0], gbeta[0]), (5 / 3, 5), rtol=1e-14)
     np.testing.assert_array_equal(g, [[0], [5]])

@@ -136,12 +136,12 @@ def test_batch_norms(
 
     compare("batch_norm", x, gamma, beta, 1e-5, r, relu)
     y, batch_mean, batch_var = reference.batch_norm(x, gamma, beta, 1e-5, r, relu)
-    compare("batch_norm_g", gy, x, y, gamma, batch_mean, batch_var, 1e-5, relu)
+    compare("batch_norm_g", gy, x, y, gamma, batch_mean, batch_var, 1e-5, residual, relu)
 
     compare("fixed_batch_norm", x, gamma, beta, mean, var, 1e-3, r, relu)
     y = reference.fixed_batch_norm(x, gamma, beta, mean, var, 1e-3, r, relu)
-    compare("fixed_batch_norm_g", gy, x, y, gamma, mean, var, 1e-3, relu)
-    compare("fixed_batch_norm_g", gy, None, y, gamma, mean, var, 1e-3, relu)
+    compare("fixed_batch_norm_g", gy, x, y, gamma, mean, var, 1e-3, residual, relu)
+    compare("fixed_batch_norm_g", gy, None, y, gamma, mean, var, 1e-3, residual, relu)
 
 
 @given(windows(most_padding=False), st.booleans(), seeds)
