@@ -248,7 +248,8 @@ def batch_norm_g(
         gx = gamma / std * (g - gbeta / M - xhat * ggamma / M)
 
     The two subtracted terms are there because the mean and the variance depend on x, too.
-    gresidual is g where there was a `residual`, else None.
+    gresidual is g where there was a `residual`, else None. gx may be written over gy, `out` being
+    gy, unless gy itself is gresidual.
     """
     count = x.size // x.shape[-1]
     std = (var + eps) ** 0.5

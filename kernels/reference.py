@@ -159,6 +159,7 @@ def batch_norm_g(
 
     gresidual is None where there was no `residual`.
     """
+    gy = gy.copy()  # `out` may be gy
     gx, gresidual = _result(out, x.shape, x), np.zeros_like(x)
     ggamma, gbeta = np.zeros_like(gamma), np.zeros_like(gamma)
     for c in range(x.shape[-1]):

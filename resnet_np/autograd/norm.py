@@ -26,9 +26,10 @@ class BatchNorm(Op):
 
     def backward(self, gy: Array) -> tuple[Array, ...]:
         x, y, gamma = self.saved
-        k = kernels.of(gy)
-        fixed = self.mean, self.var, self.eps
-        return k.batch_norm_g(gy, x, y, gamma, *fixed, self.needs[3], self.relu)
+        k, statistics, residual = kernels.of(gy), (self.mean, self.var, self.eps), self.needs[3]
+        self.makes_gradients = self.relu or not residual  # else the residual's is gy itself
+        out = gy if self.owns_gy and self.makes_gradients else None
+        return k.batch_norm_g(gy, x, y, gamma, *statistics, residual, self.relu, out)
 
 
 def batch_norm(

@@ -9,6 +9,8 @@ from resnet_np.kernels import Array, Padding, Pair
 class MaxPool2d(Op):
     """Saved: which tap of each window had won."""
 
+    makes_gradients = True
+
     def __init__(self, size: Pair, stride: Pair, padding: Padding) -> None:
         self.window = size, stride, padding
 

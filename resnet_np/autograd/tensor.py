@@ -60,11 +60,13 @@ class Op:
     A subclass takes its static attributes (a stride, an axis) in `__init__` and defines `forward`
     and `backward`. Before `forward` runs, `needs` says which inputs want a gradient; `forward` puts
     the arrays that the way back will read into `saved`, which its class's docstring lists.
-    `backward` returns a gradient, or None, for each input. It never writes into `gy`.
+    `backward` returns a gradient, or None, for each input. It never writes into `gy`, unless
+    it is in nobody else's hands (`owns_gy`).
     """
 
     # Whether the gradients that `backward` returns are new, contiguous and in nobody else's hands.
     makes_gradients = False
+    owns_gy = False  # whether this is so of the gy that `backward` is given
     needs: tuple[bool, ...] = ()
     saved: Any = None
     inputs: "tuple[Tensor | None, ...]" = ()
@@ -306,6 +308,7 @@ def _run_backward(root: Tensor, gy: Array) -> None:
         if op is None:
             leaves.append(tensor)
             continue
+        op.owns_gy = sums[tensor].owned
         # Popped, so that this gradient is freed as soon as the op has used it.
         gradients = op.backward(sums.pop(tensor).value)
         for x, need, gx in zip(op.inputs, op.needs, gradients, strict=True):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_np import Tensor, nn, no_grad, optim, relu
+from resnet_np import Tensor, batch_norm, check_gradients, nn, no_grad, optim, relu
 from resnet_np.autograd import Op
 from resnet_np.autograd.conv import Linear
 from resnet_np.autograd.tensor import as_tensor
@@ -80,6 +80,41 @@ def test_what_an_op_made_is_added_to_in_place_and_kept() -> None:
     assert w.grad is made[0][1]
     np.testing.assert_array_equal(grad_of(x), [[2, 20]])
     np.testing.assert_array_equal(gy, [[1, 10]])
+
+
+def test_batch_norm_writes_over_a_gradient_that_nobody_else_holds() -> None:
+    rng = np.random.default_rng(0)
+    made = []
+
+    class Noting(Linear):
+        def backward(self, gy: Any) -> Any:
+            made.append(super().backward(gy))
+            return made[-1]
+
+    x, gamma, beta = (Tensor(rng.standard_normal(s), True) for s in ((5, 3), 3, 3))
+    w = Tensor(rng.standard_normal((3, 3)), requires_grad=True)
+    h, *_ = batch_norm(x, gamma, beta, relu=True)
+    Noting()(h, w, None).backward(rng.standard_normal((5, 3)))
+    assert x.grad is made[0][0], "gx is where the gradient by h was"
+    y, *_ = batch_norm(x, gamma, beta)
+    gy = rng.standard_normal((5, 3))
+    before = gy.copy()
+    y.backward(gy)
+    np.testing.assert_array_equal(gy, before, err_msg="the caller holds it")
+
+
+@pytest.mark.parametrize("with_relu", [True, False])
+def test_batch_norms_that_share_a_gradient_leave_it_alone(with_relu: bool) -> None:
+    """The sum's gy goes to both of them, and from one on to its shortcut."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s) for s in ((5, 3), (5, 3), (5, 3), 3, 3)]
+
+    def f(x: Tensor, z: Tensor, r: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        first, *_ = batch_norm(x, gamma, beta, residual=r, relu=with_relu)
+        second, *_ = batch_norm(z, gamma, beta, relu=with_relu)
+        return (first + second + r) * 1.5
+
+    check_gradients(f, arrays)
 
 
 def test_leaves_never_share_a_gradient() -> None:

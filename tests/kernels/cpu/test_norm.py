@@ -223,6 +223,18 @@ def test_without_relu_the_gradient_of_the_residual_is_gy_itself() -> None:
         assert getattr(norm, name)(*given_)[3] is given_[0]
 
 
+@pytest.mark.parametrize("channels", [3, 64, 300])
+@pytest.mark.parametrize(("residual", "relu"), [(False, False), (False, True), (True, True)])
+def test_gx_over_gy(channels: int, residual: bool, relu: bool) -> None:
+    given_ = arguments("batch_norm_g", (16, 20, 20, channels), relu, residual, seed=9)
+    expected = norm.batch_norm_g(*given_)
+    result = norm.batch_norm_g(*given_, out=given_[0])
+    assert result[0] is given_[0]
+    assert_equal(result[:3], expected[:3])
+    if residual:
+        assert_equal(result[3], expected[3])
+
+
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("name", ["batch_norm_g", "fixed_batch_norm_g"])
 def test_without_a_residual_there_is_no_gradient_of_it(name: str, relu: bool) -> None:
