@@ -1,7 +1,8 @@
 """The kernels for float32 numbers on the CPU, compiled by Numba: what `kernels.of` gives for them.
 
     microkernel.py   the loop in which most of the time is spent; vectors.py is its vocabulary
-    conv.py          convolution around it, winograd.py another way for 3x3, conv_gw.py back to w
+    conv.py          convolution around it, winograd.py another way for 3x3
+    conv_gw.py       back to the weights, winograd_gw.py another way for 3x3
     convolution.py   which of them when; fused.py with weights that are packed once
     norm.py, pool.py, windows.py, optim.py   what is bound by memory: as few passes as there can be
     target.py        what the processor has; tasks.py, compiling.py: threads, and the disk cache
@@ -21,8 +22,8 @@ from resnet_np.kernels.array import (
     upsample_nearest_gx,
 )
 from resnet_np.kernels.cpu.compiling import COMPILED
-from resnet_np.kernels.cpu.conv_gw import bias_gb, conv2d_gw, linear_gw
-from resnet_np.kernels.cpu.convolution import conv2d, conv2d_gx, linear, linear_gx
+from resnet_np.kernels.cpu.conv_gw import bias_gb, linear_gw
+from resnet_np.kernels.cpu.convolution import conv2d, conv2d_gw, conv2d_gx, linear, linear_gx
 from resnet_np.kernels.cpu.norm import (
     add,
     batch_norm,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from resnet_np.kernels import NO_PADDING, Array, Padding, Pair, output_sizes
-from resnet_np.kernels.cpu import conv, winograd
+from resnet_np.kernels.cpu import conv, conv_gw, winograd, winograd_gw
 from resnet_np.kernels.cpu.arrays import empty
 from resnet_np.kernels.cpu.fused import PackedConv
 
@@ -33,6 +33,21 @@ def conv2d_gx(
     if min(*border[0], *border[1]) >= 0 and winograd.suits(gy.shape, turned.shape, stride, border):
         return conv2d(gy, turned, None, stride, border, out)
     return conv.conv2d_gx(gy, w, x_shape, stride, padding, out)
+
+
+def conv2d_gw(
+    gy: Array,
+    x: Array,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    out: Array | None = None,
+) -> Array:
+    """See `array.conv2d_gw`."""
+    m = winograd_gw.suits(gy.shape, w_shape, stride)
+    if m:
+        return winograd_gw.conv2d_gw(gy, x, w_shape, padding, m, out)
+    return conv_gw.conv2d_gw(gy, x, w_shape, stride, padding, out)
 
 
 def linear(x: Array, w: Array, b: Array | None, out: Array | None = None) -> Array:
