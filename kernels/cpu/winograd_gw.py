@@ -72,7 +72,7 @@ GROUP = 4  # tiles that a worker transforms at a time
 LEAST_GROUPS, LEAST_PANELS, MOST_RANGES = 4, 2, 8
 # Time for each channel of a tile, in products with all the other channels; and for each place of
 # dU, in tiles.
-TRANSFORM, TRANSFORM_BACK = 16, 20
+TRANSFORM, TRANSFORM_BACK = 32, 16
 
 
 def _transposed(matrix: Matrix) -> Matrix:
