@@ -10,9 +10,9 @@ product with fixed numbers is its own transpose.
 
     gg = G^T [(A gy A^T) * (B^T d B)] G     gy [m, m] -> [a, a] -> gg [3, 3], a = m + 2
 
-So the algorithm that saves products on the way forward saves as many on the way back (Winograd
-1980, "Arithmetic complexity of computations", on transposed bilinear forms; the matrices are those
-of Lavin & Gray 2016). G^T comes last and is linear, so the sum over all tiles t of all images is
+So the algorithm that saves products on the way forward saves as many on the way back (on transposed
+bilinear algorithms: Winograd 1980, "Arithmetic complexity of computations"; the matrices are those
+of Lavin & Gray 2016). G^T comes last and is linear, so the sum over all tiles of all images is
 taken before it. What is left between the transforms are a*a products of matrices, one for each
 place (i, j) in the patch, whose inner sums run over the tiles:
 
@@ -33,8 +33,9 @@ only one chunk, dU is never whole: it would be four times as large as gw.
 
 Each number of dU is the sum of its chunks in their order, whoever adds it: the result does not
 depend on the number of threads. Short sums, added up, are also more exact than a long one. Compared
-to the largest number of the result, the error is about 1e-6 (m = 2: 1e-7), where sums of plain
-products have some 1e-7.
+to the largest number of a ResNet layer's gw, the largest error is about 5e-6 with m = 4 and 5e-7
+with m = 2, where plain products have 3e-7; NaN or infinity in one number of x or gy spreads over
+all nine taps, but not to other channels.
 """
 
 import math
@@ -70,8 +71,8 @@ GROUP = 4  # tiles that a worker transforms at a time
 # A task of products has so many register tiles or more, or it would read more than it multiplies;
 # and more ranges than these serve nobody.
 LEAST_GROUPS, LEAST_PANELS, MOST_RANGES = 4, 2, 8
-# Time for each channel of a tile, in products with all the other channels; and for each place of
-# dU, in tiles.
+# Beside the products of a tile, its transforms cost TRANSFORM / C + TRANSFORM / K of them; and the
+# transform of dU costs as much as the products of so many tiles.
 TRANSFORM, TRANSFORM_BACK = 32, 16
 
 
@@ -275,7 +276,8 @@ def _sum_tiles(work, x, gy, v, z, v_at, du, zeros, gw, counters, workers):
 def suits(gy_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair) -> int:
     """The tile size m with which the gradient is fastest here, or 0 if that is not this way.
 
-    Counted are the products for each pair of channels, and the transforms as if they were such.
+    Counted are the products for each pair of channels, and the transforms as if they were such:
+    those of x and gy are shared by all K and all C channels, the one of dU by all tiles.
     """
     r, s, c, k = w_shape
     if (r, s, *stride) != (3, 3, 1, 1) or c % LANES or k % LANES:
