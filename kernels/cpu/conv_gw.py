@@ -5,7 +5,7 @@
 This is a matrix product, too, but one whose inner sums are very long (50,176 pixels for a batch of
 16 at 56x56) and whose result may be as small as 64 x 64. So it has a micro-kernel of its own: a
 tile of gw, ROWS input channels x PANEL output channels, stays in registers while a block of some
-250 pixels passes by, and is then added to what earlier blocks gave. (Many short sums, added up, are
+400 pixels passes by, and is then added to what earlier blocks gave. (Many short sums, added up, are
 also more exact than a long one.)
 
 For each block, a worker copies what it needs in the order in which tiles read it:
@@ -21,6 +21,11 @@ out. The taps of a kernel need no copies of x: pixel i meets tap (r, s) at windo
 A task is a range of pixels, a range of input channels and one of output channels. Where gw is
 small, several ranges of pixels give partial sums of the whole of it; these are added up at the end.
 Tasks depend on the shapes only, so the result does not depend on the number of threads.
+
+Where does the time go? On a Zen 3, tiles reach 97 percent of what the processor can do in blocks of
+400 pixels, 90 in blocks of 112. To copy a number takes about a cycle if it comes from memory, half
+of one from the third-level cache; in a cycle, tiles do 16 products. Each range of C means a copy of
+gy and each range of K one of x: the fewer there are, the better.
 """
 
 from functools import lru_cache
@@ -38,17 +43,20 @@ from resnet_np.kernels.cpu.target import TILE
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 from resnet_np.kernels.cpu.vectors import Emitter
 
-# Numbers of x, and of gy, that a task copies for a block: both stay in the second-level cache. All
-# channels of fewer pixels are better than a part of them: memory is then read in one sweep.
-COPIED_NUMBERS = 72 * 1024
-LEAST_PIXELS, MOST_PIXELS = 112, 256
+# Numbers of x in one group of channels, and of gy in one panel, of a block: about what the
+# first-level cache holds. (A tile's start and end cost as much as some 10 pixels.)
+BLOCK_NUMBERS = 9 * 1024
+# Numbers of x, and of gy, that a task copies for a block: most stay in the second-level cache.
+COPIED_NUMBERS = 112 * 1024
 PARTIAL_NUMBERS = 4 * 2**20  # of all partial sums together: 16 MiB
 # Each costs as much time as some dozen pixels, so they are to be over so many; unless all of them
 # together stay in a cache.
-PARTIAL_PIXELS = 1024
+PARTIAL_PIXELS = 750
 CHEAP_NUMBERS = 512 * 1024
-# Enough for the threads of a large machine, where the shape allows.
-TASKS = 32
+# Enough for the threads of a large machine, where the shape allows; and where channels have to be
+# divided for it, which means more copies.
+TASKS, FEWEST_TASKS = 32, 16
+BIAS_PIXELS = 256  # in each partial sum of a bias's gradient
 ADDED = 1024  # numbers of partial sums that are added at a time
 UNROLL = 4  # pixels in one turn of the micro-kernel's loop
 AHEAD = 16 // UNROLL  # in each turn, a line (64 bytes) of the next block's x and gy is called for
@@ -140,36 +148,46 @@ def _make_add_tile(rows: int, vectors: int, lanes: int) -> Any:
 def _make_slow_deal(wide: int, lanes: int) -> Any:
     moved = -(-wide // lanes) * lanes
 
-    def deal(source: Array, s: int, groups: int, target: Array, t: int, pitch: int) -> None:
-        """Groups of `wide` numbers, neighbours from source[s] on, each to a place of its own.
+    def deal(
+        source: Array, s: int, step: int, pixels: int, groups: int,
+        target: Array, t: int, place: int, pitch: int,
+    ) -> None:  # fmt: skip
+        """Groups of `wide` channels of some pixels, each group to a place of its own.
 
-        They go to target[t], target[t + pitch], ..., in whole vectors: more than `wide` numbers are
-        read and written where that is no multiple of `lanes`.
+        Group j of pixel i goes from source[s + i * step + j * wide] to
+        target[t + i * place + j * pitch], in whole vectors: more than `wide` numbers are read and
+        written where that is no multiple of `lanes`.
         """
-        for group in range(groups):
-            place, start = t + group * pitch, s + group * wide
-            target[place : place + moved] = source[start : start + moved]
+        for i in range(pixels):
+            for j in range(groups):
+                start, to = s + i * step + j * wide, t + i * place + j * pitch
+                target[to : to + moved] = source[start : start + moved]
 
     return deal
 
 
 def _make_deal(wide: int, lanes: int) -> Any:
     @intrinsic
-    def deal(typing, source, s, groups, target, t, pitch):
+    def deal(typing, source, s, step, pixels, groups, target, t, place, pitch):
         """The same, emitted."""
         integer = types.intp
-        signature = types.void(source, integer, integer, target, integer, integer)
+        signature = types.void(
+            source, integer, integer, integer, integer, target, integer, integer, integer
+        )
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             e = Emitter(context, builder, lanes)
-            source, s, groups, target, t, pitch = arguments
+            source, s, step, pixels, groups, target, t, place, pitch = arguments
             source = e.at(e.data(signature.args[0], source), s)
-            target = e.at(e.data(signature.args[3], target), t)
-            with e.loop(e.int(0), groups) as group:
-                start = e.at(source, builder.mul(group, e.int(wide)))
-                place = e.at(target, builder.mul(group, pitch))
-                for v in range(0, wide, lanes):
-                    e.store(e.load(start, e.int(v)), place, e.int(v))
+            target = e.at(e.data(signature.args[5], target), t)
+            with e.loop(e.int(0), pixels) as i:
+                pixel = e.at(source, builder.mul(i, step))
+                places = e.at(target, builder.mul(i, place))
+                with e.loop(e.int(0), groups) as j:
+                    start = e.at(pixel, builder.mul(j, e.int(wide)))
+                    to = e.at(places, builder.mul(j, pitch))
+                    for v in range(0, wide, lanes):
+                        e.store(e.load(start, e.int(v)), to, e.int(v))
             return context.get_dummy_value()
 
         return signature, emit
@@ -243,12 +261,12 @@ class Cut(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Where a worker puts its copies; one row for each worker."""
+    """Where a worker puts its copies, one row for each worker, and where a pixel's are."""
 
     x: Array
     gy: Array
-    x_at: Array
     edge: Array
+    x_at: Array  # the place of each output pixel's first tap; the same for all blocks
 
 
 def _up(a: int, b: int) -> int:
@@ -274,12 +292,12 @@ def cut(
     # A single tap never meets the pixels between: they are not copied.
     step_r, step_s = stride[0] if r == 1 else 1, stride[1] if s == 1 else 1
     stride_r, stride_s = stride[0] // step_r, stride[1] // step_s
-    pixels = min(MOST_PIXELS, max(LEAST_PIXELS, COPIED_NUMBERS // max(c, k)))
-    down = _up(p, max(1, pixels // q))
-    across = _up(n, max(1, pixels // (p * q))) if down == 1 else n
     # With few channels, the S*C numbers that a row of the kernel meets, neighbours in x, count as
     # the channels of one tap.
     taps_s, run, wide = (s, c, ROWS) if c >= ROWS else (1, s * c, c)
+    pixels = BLOCK_NUMBERS // (PANEL + wide * stride_r * stride_s)
+    down = _up(p, max(1, pixels // q))
+    across = _up(n, max(1, pixels // (p * q))) if down == 1 else n
     blocks = Cut(
         n, p, q, h, w, c, k, stride_r, stride_s, step_r, step_s, top, left, r, taps_s, run, wide,
         (q - 1) * stride_s + s, across, down, 1, 1, 1, 0, 0,
@@ -289,23 +307,38 @@ def cut(
 
 def _with_ranges(cut: Cut) -> Cut:
     """With as many ranges of channels as keep a task's copies small, then enough for many tasks."""
-    panels, pixels = cut.panels, cut.block_pixels
+    groups, panels, pixels = cut.groups, cut.panels, cut.block_pixels
     # Pitches that are no powers of two, with room for the numbers that a move writes too many.
     x_pitch = _up(cut.window_pixels * cut.wide, 16) * 16 + 16
     g_pitch = (pixels + 1) * PANEL
-    c_ranges = min(cut.groups, _up(cut.groups * x_pitch, COPIED_NUMBERS))
+    c_ranges = min(groups, _up(groups * x_pitch, COPIED_NUMBERS))
     k_ranges = min(panels, _up(panels * g_pitch, COPIED_NUMBERS))
     numbers = cut.taps_r * cut.taps_s * cut.run * cut.k
-    worth = cut.images * cut.rows * cut.columns // PARTIAL_PIXELS
-    worth = max(worth, CHEAP_NUMBERS // numbers)
+    worth = max(cut.images * cut.rows * cut.columns // PARTIAL_PIXELS, CHEAP_NUMBERS // numbers)
     most = min(worth, PARTIAL_NUMBERS // numbers, cut.across * cut.down)
     pixel_ranges = max(1, min(most, _up(TASKS, c_ranges * k_ranges)))
-    while pixel_ranges * c_ranges * k_ranges < TASKS and panels >= 8 * k_ranges:
-        k_ranges *= 2
+    while pixel_ranges * c_ranges * k_ranges < FEWEST_TASKS:
+        # Another range of C copies all of gy once more, one of K all of x.
+        if groups * x_pitch * k_ranges > panels * g_pitch * c_ranges and groups >= 8 * c_ranges:
+            c_ranges *= 2
+        elif panels >= 8 * k_ranges:
+            k_ranges *= 2
+        else:
+            break
     return cut._replace(
         pixel_ranges=pixel_ranges, c_ranges=c_ranges, k_ranges=k_ranges,
         x_pitch=x_pitch, g_pitch=g_pitch,
     )  # fmt: skip
+
+
+@lru_cache(1024)
+def _first_taps(cut: Cut) -> Array:
+    """The place in its window of each output pixel's first tap: [pixels of the largest block]."""
+    images, rows = _up(cut.images, cut.across), _up(cut.rows, cut.down)
+    height = (rows - 1) * cut.stride_r + cut.taps_r
+    n, p, q = np.ogrid[:images, :rows, : cut.columns]
+    pixels = (n * height + p * cut.stride_r) * cut.window_columns + q * cut.stride_s
+    return (pixels * cut.wide).ravel()
 
 
 def rooms(cut: Cut) -> Room:
@@ -314,12 +347,20 @@ def rooms(cut: Cut) -> Room:
     return Room(
         aligned((workers, cut.groups * cut.x_pitch + ROWS * PANEL)),
         aligned((workers, cut.panels * cut.g_pitch)),
-        np.empty((workers, cut.block_pixels), np.int64),
         aligned((workers, ROWS * PANEL)),
+        _first_taps(cut),
     )
 
 
 # --- the sums ------------------------------------------------------------------------------------
+
+
+@compiled
+def _whole(numbers, end, s, step, pixels):
+    """How many pixels can be read in whole vectors, and where the others begin in `end`."""
+    last = len(numbers) - len(end) // 2
+    whole = min(pixels, max(0, (last - s) // step + 1))
+    return whole, s + whole * step - last
 
 
 @compiled
@@ -329,16 +370,14 @@ def _copy_gradients(cut, gy, end, n0, n1, p0, p1, panel0, panels, room):
     Where K is no multiple of PANEL, the last panel holds more than its channels: whatever comes
     after them. Nobody keeps those sums.
     """
-    last = len(gy) - len(end) // 2
-    t = 0
+    pixels, t = (p1 - p0) * cut.columns, 0
     for n in range(n0, n1):
-        for i in range((n * cut.rows + p0) * cut.columns, (n * cut.rows + p1) * cut.columns):
-            s = i * cut.k + panel0 * PANEL
-            if s <= last:
-                deal_panels(gy, s, panels, room.gy, t, cut.g_pitch)
-            else:
-                deal_panels(end, s - last, panels, room.gy, t, cut.g_pitch)
-            t += PANEL
+        s = (n * cut.rows + p0) * cut.columns * cut.k + panel0 * PANEL
+        whole, s1 = _whole(gy, end, s, cut.k, pixels)
+        t1 = t + whole * PANEL
+        deal_panels(gy, s, cut.k, whole, panels, room.gy, t, PANEL, cut.g_pitch)
+        deal_panels(end, s1, cut.k, pixels - whole, panels, room.gy, t1, PANEL, cut.g_pitch)
+        t += pixels * PANEL
     return t // PANEL
 
 
@@ -346,33 +385,35 @@ def _copy_gradients(cut, gy, end, n0, n1, p0, p1, panel0, panels, room):
 def _copy_window(cut, x, end, n0, n1, p0, p1, group0, groups, room):
     """The block's part of x as [groups, pixels of the window, wide], zeros for the border.
 
-    As above, the last group holds more than its channels. x_at[i] becomes the place of output
-    pixel i's first tap.
+    As above, the last group holds more than its channels.
     """
-    zeros = len(end) // 2
-    last = len(x) - zeros
     if cut.wide < ROWS:
         groups = 1
     height, width = (p1 - p0 - 1) * cut.stride_r + cut.taps_r, cut.window_columns
-    t, count = 0, 0
+    # The window's columns before, inside and after x.
+    before = min(width, -(-cut.left // cut.step_s))
+    inside = min(width, (cut.width - 1 + cut.left) // cut.step_s + 1) - before
+    w, step = before * cut.step_s - cut.left, cut.step_s * cut.channels
+    zeros = len(end) // 2
+    t = 0
     for n in range(n0, n1):
-        for p in range(p1 - p0):
-            for q in range(cut.columns):
-                room.x_at[count] = t + (p * cut.stride_r * width + q * cut.stride_s) * cut.wide
-                count += 1
         for row in range(height):
             h = (p0 * cut.stride_r + row) * cut.step_r - cut.top
-            for column in range(width):
-                w = column * cut.step_s - cut.left
+            if 0 <= h < cut.height and inside > 0:
                 s = ((n * cut.height + h) * cut.width + w) * cut.channels + group0 * ROWS
-                inside = 0 <= h < cut.height and 0 <= w < cut.width
-                if inside and s <= last:
-                    deal_rows(x, s, groups, room.x, t, cut.x_pitch)
-                else:
-                    start = s - last if inside else zeros
-                    deal_rows(end, start, groups, room.x, t, cut.x_pitch)
-                t += cut.wide
-    deal_rows(end, zeros, 1, room.x, t, 0)  # tiles read a little further than the last pixel
+                whole, s1 = _whole(x, end, s, step, inside)
+                t0 = t + before * cut.wide
+                t1, t2 = t0 + whole * cut.wide, t0 + inside * cut.wide
+                deal_rows(end, zeros, 0, before, groups, room.x, t, cut.wide, cut.x_pitch)
+                deal_rows(x, s, step, whole, groups, room.x, t0, cut.wide, cut.x_pitch)
+                deal_rows(end, s1, step, inside - whole, groups, room.x, t1, cut.wide, cut.x_pitch)
+                after = width - before - inside
+                deal_rows(end, zeros, 0, after, groups, room.x, t2, cut.wide, cut.x_pitch)
+            else:
+                deal_rows(end, zeros, 0, width, groups, room.x, t, cut.wide, cut.x_pitch)
+            t += width * cut.wide
+    # Tiles read a little further than the last pixel.
+    deal_rows(end, zeros, 0, 1, 1, room.x, t, 0, 0)
 
 
 @compiled
@@ -395,7 +436,7 @@ def _bounds(cut, block):
 
 @compiled
 def _places(cut, block):
-    """Where a block's numbers lie: x from, to, gy from, to; nothing if most are not its own."""
+    """Where a block's numbers lie: x from, to, gy from, to."""
     n0, n1, p0, p1 = _bounds(cut, block)
     first = max(0, p0 * cut.stride_r - cut.top)
     last = min(cut.height, (p1 - 1) * cut.stride_r + cut.taps_r - cut.top)
@@ -403,10 +444,6 @@ def _places(cut, block):
     x0, x1 = (n0 * cut.height + first) * row, ((n1 - 1) * cut.height + last) * row
     row = cut.columns * cut.k
     g0, g1 = (n0 * cut.rows + p0) * row, ((n1 - 1) * cut.rows + p1) * row
-    if cut.step_r * cut.step_s * cut.c_ranges > 2:
-        x1 = x0
-    if cut.k_ranges > 2:
-        g1 = g0
     return x0, x1, g0, g1
 
 
@@ -422,22 +459,23 @@ def _add_block(cut, x, gy, gw, w0, fresh, group0, groups, panel0, panels, pixels
         for group in range(groups):
             c = (group0 + group) * ROWS
             rows = min(ROWS, cut.run - c)
-            for tap in range(cut.taps_r * cut.taps_s):
-                r, s = tap // cut.taps_s, tap % cut.taps_s
-                x0 = group * pitch + (r * cut.window_columns + s) * cut.wide
-                place = w0 + (tap * cut.run + c) * cut.k + k0
-                if rows == ROWS and columns == PANEL:
-                    add_tile(
-                        gw, place, cut.k, fresh, window, x0, x_at, gradients, g0, pixels,
-                        x, x1, gy, g1,
-                    )  # fmt: skip
-                else:
-                    add_tile(
-                        edge, 0, PANEL, True, window, x0, x_at, gradients, g0, pixels,
-                        x, x1, gy, g1,
-                    )  # fmt: skip
-                    _add_edge(gw, place, cut.k, fresh, edge, rows, columns)
-                x1, g1 = min(x_last, x1 + pixels * AHEAD), min(g_last, g1 + pixels * AHEAD)
+            place = w0 + c * cut.k + k0
+            for r in range(cut.taps_r):
+                for s in range(cut.taps_s):
+                    x0 = group * pitch + (r * cut.window_columns + s) * cut.wide
+                    if rows == ROWS and columns == PANEL:
+                        add_tile(
+                            gw, place, cut.k, fresh, window, x0, x_at, gradients, g0, pixels,
+                            x, x1, gy, g1,
+                        )  # fmt: skip
+                    else:
+                        add_tile(
+                            edge, 0, PANEL, True, window, x0, x_at, gradients, g0, pixels,
+                            x, x1, gy, g1,
+                        )  # fmt: skip
+                        _add_edge(gw, place, cut.k, fresh, edge, rows, columns)
+                    place += cut.run * cut.k
+                    x1, g1 = min(x_last, x1 + pixels * AHEAD), min(g_last, g1 + pixels * AHEAD)
 
 
 @compiled
@@ -469,7 +507,7 @@ def _sum_products(cut, x, x_end, gy, gy_end, gw, rooms, counter):
     """gw [pixel_ranges, R*S*C, K]: the sums over each range of pixels."""
     tasks = cut.pixel_ranges * cut.c_ranges * cut.k_ranges
     for worker in prange(len(rooms.x)):
-        room = Room(rooms.x[worker], rooms.gy[worker], rooms.x_at[worker], rooms.edge[worker])
+        room = Room(rooms.x[worker], rooms.gy[worker], rooms.edge[worker], rooms.x_at)
         task = take(counter)
         while task < tasks:
             _sum_task(cut, x, x_end, gy, gy_end, gw, task, room)
@@ -542,11 +580,11 @@ def _sum_rows(rows, parts):
 
 
 def bias_gb(gy: Array, out: Array | None = None) -> Array:
-    """Sums of at most MOST_PIXELS pixels, added up as array does it."""
+    """Sums of at most BIAS_PIXELS pixels, added up as array does it."""
     k = gy.shape[-1]
     gb = empty(out, (k,))
     rows = np.ascontiguousarray(gy).reshape(-1, k)
-    parts = aligned((max(1, -(-len(rows) // MOST_PIXELS)), k))
+    parts = aligned((max(1, -(-len(rows) // BIAS_PIXELS)), k))
     _sum_rows(rows, parts)
     _add_up(parts, gb)
     return gb

@@ -106,6 +106,7 @@ LARGE: list[Case] = [
     ((2, 28, 28, 384), 320, (1, 1), (2, 2), NONE),
     ((16, 7, 7, 256), 272, (3, 3), (1, 1), ((1, 1), (1, 1))),
     ((2, 64, 64, 3), 64, (7, 7), (2, 2), ((3, 3), (3, 3))),
+    ((9, 14, 14, 512), 512, (1, 1), (1, 1), NONE),
 ]
 
 
@@ -134,6 +135,33 @@ def test_the_number_of_threads_does_not_matter(case: Case) -> None:
         numba.set_num_threads(most)
     for _ in range(3):
         np.testing.assert_array_equal(conv_gw.conv2d_gw(*arguments), one)
+
+
+def test_large_sums_are_cut_in_every_way() -> None:
+    """Into ranges of pixels, of C and of K: else the tests above would not see them added up."""
+    shape, k, size, stride, padding = LARGE[-1]
+    work = conv_gw.cut(shape, (*shape[:3], k), size, stride, padding)
+    assert min(work.across * work.down, work.pixel_ranges, work.c_ranges, work.k_ranges) > 1
+
+
+@pytest.mark.parametrize("wide", [ROWS, PANEL])
+def test_groups_of_channels_are_dealt_to_their_places(wide: int) -> None:
+    """Group j of pixel i; what a vector has too much is overwritten by the next pixel."""
+    pixels, groups, step, pitch = 5, 3, 3 * wide + 4, 7 * wide
+    source = np.random.default_rng(3).standard_normal(300).astype(np.float32)
+    target = np.zeros(groups * pitch, np.float32)
+    deal = conv_gw.deal_rows if wide == ROWS else conv_gw.deal_panels
+
+    @numba.njit
+    def run(source: Array, target: Array) -> None:
+        deal(source, 2, step, pixels, groups, target, 0, wide, pitch)
+
+    run(source, target)
+    for i in range(pixels):
+        for j in range(groups):
+            start, place = 2 + i * step + j * wide, i * wide + j * pitch
+            expected = source[start : start + wide]
+            np.testing.assert_array_equal(target[place : place + wide], expected)
 
 
 def test_partial_sums_take_bounded_memory() -> None:
