@@ -392,14 +392,14 @@ def _copy_window(cut, x, end, n0, n1, p0, p1, group0, groups, room):
     height, width = (p1 - p0 - 1) * cut.stride_r + cut.taps_r, cut.window_columns
     # The window's columns before, inside and after x.
     before = min(width, -(-cut.left // cut.step_s))
-    inside = min(width, (cut.width - 1 + cut.left) // cut.step_s + 1) - before
+    inside = max(0, min(width, (cut.width - 1 + cut.left) // cut.step_s + 1) - before)
     w, step = before * cut.step_s - cut.left, cut.step_s * cut.channels
     zeros = len(end) // 2
     t = 0
     for n in range(n0, n1):
         for row in range(height):
             h = (p0 * cut.stride_r + row) * cut.step_r - cut.top
-            if 0 <= h < cut.height and inside > 0:
+            if 0 <= h < cut.height:
                 s = ((n * cut.height + h) * cut.width + w) * cut.channels + group0 * ROWS
                 whole, s1 = _whole(x, end, s, step, inside)
                 t0 = t + before * cut.wide
