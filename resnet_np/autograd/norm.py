@@ -29,7 +29,7 @@ class BatchNorm(Op):
         k, statistics, residual = kernels.of(gy), (self.mean, self.var, self.eps), self.needs[3]
         self.makes_gradients = self.relu or not residual  # else the residual's is gy itself
         out = gy if self.owns_gy and self.makes_gradients else None
-        return k.batch_norm_g(gy, x, y, gamma, *statistics, residual, self.relu, out)
+        return k.batch_norm_g(gy, x, y, gamma, *statistics, residual, self.relu, out=out)
 
 
 def batch_norm(

@@ -31,7 +31,7 @@ LAYERS: dict[str, Make] = {
     "Dropout": lambda rng, c, window: nn.Dropout(0.0, rng=rng),
     "Identity": lambda rng, c, window: nn.Sequential(nn.Identity(), nn.ReLU()),
     "Sequential": lambda rng, c, window: nn.Sequential(
-        nn.Conv2d(c, 2, 3, rng=rng), nn.BatchNorm2d(2), nn.ReLU()
+        nn.Conv2d(c, 2, 3, bias=False, rng=rng), nn.BatchNorm2d(2), nn.ReLU()
     ),
 }
 BLOCKS: dict[str, Make] = {

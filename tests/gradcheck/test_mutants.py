@@ -33,7 +33,7 @@ def scaled(kernel: str, factor: float) -> Kernel:
 def batch_norm_gx(formula: Callable[..., Any]) -> Kernel:
     """batch_norm_g with another gx, from (g, xhat, gamma, std, M, gbeta, ggamma)."""
 
-    def mutant(*arguments: Any) -> Any:
+    def mutant(*arguments: Any, out: Any) -> Any:
         _, x, _, gamma, mean, var, eps, _, relu = arguments
         _, ggamma, gbeta, g = RIGHT["batch_norm_g"](*arguments[:-2], True, relu)
         std = np.sqrt(var + eps)
@@ -71,11 +71,11 @@ BATCH_NORM = {
             gamma / std * (g - gb / m - xhat * gg / m)
         )
     ),
-    "ggamma and gbeta exchanged": lambda *a: (lambda gx, ggamma, gbeta, g: (gx, gbeta, ggamma, g))(
-        *RIGHT["batch_norm_g"](*a)
-    ),
-    "the ReLU's mask forgotten": lambda *a: RIGHT["batch_norm_g"](*a[:-1], False),
-    "the residual's mask forgotten": lambda *a: (*RIGHT["batch_norm_g"](*a)[:3], a[0]),
+    "ggamma and gbeta exchanged": lambda *a, out: (
+        lambda gx, ggamma, gbeta, g: (gx, gbeta, ggamma, g)
+    )(*RIGHT["batch_norm_g"](*a)),
+    "the ReLU's mask forgotten": lambda *a, out: RIGHT["batch_norm_g"](*a[:-1], False),
+    "the residual's mask forgotten": lambda *a, out: (*RIGHT["batch_norm_g"](*a)[:3], a[0]),
 }
 
 
@@ -255,10 +255,11 @@ def test_mutant_is_caught_inside_a_network_among_its_kinks(
     """Only the batch norm of layer2.0.bn1 is broken: what is in front of it must look wrong."""
     calls = 0
 
-    def third_from_the_end(*arguments: Any) -> Any:
+    def third_from_the_end(*arguments: Any, out: Any) -> Any:
         nonlocal calls
         calls += 1
-        return (BATCH_NORM[name] if calls % 20 == 3 else RIGHT["batch_norm_g"])(*arguments)
+        kernel = BATCH_NORM[name] if calls % 20 == 3 else RIGHT["batch_norm_g"]
+        return kernel(*arguments, out=out)
 
     monkeypatch.setattr(array, "batch_norm_g", third_from_the_end)
     monkeypatch.setattr(gradcheck, "SAMPLES", 4)
