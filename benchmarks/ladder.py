@@ -130,7 +130,7 @@ def repeated(tile: Any) -> Any:
     @njit
     def repeat(times, y, y_at, x, x_at, runs, run, w, b):  # type: ignore[no-untyped-def]
         for _ in range(times):
-            tile(y, 0, y_at, 0, x, 0, x_at, runs, run, w, 0, 0, b, 0, y, False, False)
+            tile(y, 0, y_at, 0, x, 0, x_at, runs, run, w, 0, 0, b, b, False, 0, y, False, False)
 
     return repeat
 

@@ -1,11 +1,11 @@
 """A convolution made ready once, to run on many batches, with what follows it in the same pass.
 
-    conv = fused_conv(w, b, x_shape, stride, padding)
+    conv = fused_conv(w, scale, b, x_shape, stride, padding)
     run = conv.ready(x, y, residual, relu)
-    run()                                   y = relu(conv2d(x, w, b) + residual)
+    run()                                   y = relu(conv2d(x, w) * scale + b + residual)
 
 For networks whose weights stay what they are for a while: see `resnet_np.plan`. Batch norm with
-fixed statistics is a multiplication and an addition for each channel, and so part of `w` and `b`.
+fixed statistics is a multiplication and an addition for each channel: `scale` and `b`.
 """
 
 from collections.abc import Callable
@@ -16,21 +16,40 @@ from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_compile
 
 
 class FusedConv(Protocol):
-    """x [N, H, W, C] -> y [N, P, Q, K], for any number of images N."""
+    """x [N, H, W, C] -> y [N, P, Q, K], for any number of images N.
+
+    unpack : gives w back, number by number, in the shape that it is told; None where it cannot
+    """
+
+    unpack: Callable[[tuple[int, ...]], Array] | None
 
     def ready(self, x: Array, y: Array, residual: Array | None, relu: bool) -> Callable[[], None]:
         """Each call writes into y. All three arrays are contiguous; y may be the residual."""
 
 
 def fused_conv(
-    w: Array, b: Array | None, x_shape: tuple[int, ...], stride: Pair, padding: Padding
+    w: Array,
+    scale: Array | None,
+    b: Array | None,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
 ) -> FusedConv:
-    """The convolution with w [R, S, C, K] and b [K] for images [H, W, C] like those of x_shape."""
+    """The convolution with w [R, S, C, K] for images [H, W, C] like those of x_shape.
+
+    scale [K] in double precision, b [K]; None is 1 and 0.
+    """
     if is_compiled(w):
         from resnet_np.kernels.cpu.fused import PackedConv
 
-        return PackedConv(w, b, x_shape, stride, padding)
-    return PlainConv(w, b, stride, padding)
+        return PackedConv(w, scale, b, x_shape, stride, padding)
+    return PlainConv(w, scale, b, stride, padding)
+
+
+def scaled(w: Array, scale: Array | None) -> Array:
+    """w [..., K] with each output channel multiplied, in double precision and rounded once."""
+    xp = get_array_module(w)
+    return w if scale is None else xp.multiply(w, scale, out=xp.empty_like(w))
 
 
 def empty(shape: tuple[int, ...], like: Array) -> Array:
@@ -55,8 +74,12 @@ def max_pool(x: Array, y: Array, size: Pair, stride: Pair, padding: Padding) -> 
 class PlainConv:
     """One operation after the other, on any device and in any precision."""
 
-    def __init__(self, w: Array, b: Array | None, stride: Pair, padding: Padding) -> None:
-        self.w, self.b, self.stride, self.padding = w, b, stride, padding
+    unpack = None
+
+    def __init__(
+        self, w: Array, scale: Array | None, b: Array | None, stride: Pair, padding: Padding
+    ) -> None:
+        self.w, self.b, self.stride, self.padding = scaled(w, scale), b, stride, padding
 
     def ready(self, x: Array, y: Array, residual: Array | None, relu: bool) -> Callable[[], None]:
         return partial(self._run, x, y, residual, relu)

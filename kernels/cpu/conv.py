@@ -132,6 +132,15 @@ def pack_weights(w: Array) -> Array:
     return packed
 
 
+def unpack_weights(packed: Array, shape: tuple[int, ...]) -> Array:
+    """What `pack_weights` was given, in a new array: [R, S, C, K], or [C, K] of a 1x1 kernel."""
+    _, r, s, c, _ = packed.shape
+    w = np.empty(shape, np.float32)
+    for panel, k0 in zip(packed, range(0, shape[-1], PANEL), strict=True):
+        w.reshape(r, s, c, -1)[..., k0 : k0 + PANEL] = panel[..., : shape[-1] - k0]
+    return w
+
+
 def pack_turned(w: Array, first: Pair, stride: Pair) -> Array:
     """The kernel that takes gy back to x: every `stride`-th tap from `first` on, turned by 180
     degrees, with the roles of C and K exchanged: [R, S, C, K] -> [ceil(C / PANEL), r, s, K, PANEL].
@@ -250,8 +259,9 @@ def _store_edge(y, y0, y_at, i, rows, edge, used, r, has_r, relu):
 
 @compiled
 def _convolve_blocks(
-    grid, x, w, b, r, y, k, has_r, relu, groups, buffer, places, edge, runs, edge_at, counter
-):
+    grid, x, w, b, s, has_s, r, y, k, has_r, relu, groups, runs, edge_at,
+    buffer, places, edge, counter,
+):  # fmt: skip
     """One worker: block by block, for each a group of panels."""
     run, panels = grid.size_s * grid.channels, -(-k // PANEL)
     height = (grid.block_rows - 1) * grid.stride_r + grid.size_r
@@ -282,8 +292,8 @@ def _convolve_blocks(
                 w1 = w0 + size + i // ROWS % SHARES * (size // SHARES)  # of the next panel
                 tile(
                     y if whole else edge, y0 if whole else 0, y_at if whole else edge_at, i,
-                    source, x0, x_at, runs, run, w, w0, w1, b, k0, r,
-                    has_r and whole, relu and whole,
+                    source, x0, x_at, runs, run, w, w0, w1, b, s, has_s, k0,
+                    r, has_r and whole, relu and whole,
                 )  # fmt: skip
                 if not whole:
                     rows = min(ROWS, pixels - i)
@@ -293,12 +303,13 @@ def _convolve_blocks(
 
 @compiled(parallel=True)
 def _convolve(
-    grid, x, w, b, r, y, k, has_r, relu, groups, runs, edge_at, buffers, places, edges, counter
-):
+    grid, x, w, b, s, has_s, r, y, k, has_r, relu, groups, runs, edge_at,
+    buffers, places, edges, counter,
+):  # fmt: skip
     for worker in prange(len(buffers)):
         _convolve_blocks(
-            grid, x, w, b, r, y, k, has_r, relu, groups,
-            buffers[worker], places[worker], edges[worker], runs, edge_at, counter,
+            grid, x, w, b, s, has_s, r, y, k, has_r, relu, groups, runs, edge_at,
+            buffers[worker], places[worker], edges[worker], counter,
         )  # fmt: skip
 
 
@@ -311,10 +322,12 @@ def ready(
     y: Array,
     residual: Array | None = None,
     relu: bool = False,
+    scale: Array | None = None,
 ) -> Callable[[], None]:
-    """Each call writes relu(conv(x) + bias + residual) into the pixels of y that the grid names.
+    """Each call writes relu(scale * conv(x) + bias + residual) into the grid's pixels of y.
 
-    x, y and residual are contiguous; y may be the residual. packed and bias as packed above.
+    x, y and residual are contiguous; y may be the residual. packed and bias as packed above, scale
+    as a bias is.
     """
     height, width = grid.window
     buffer = grid.block_images * height * width * grid.channels if grid.copied else 1
@@ -323,6 +336,7 @@ def ready(
     pixels = grid.block_pixels + ROWS
     fixed = (
         grid, x.reshape(-1), packed.reshape(-1), bias,
+        bias if scale is None else scale, scale is not None,
         (y if residual is None else residual).reshape(-1), y.reshape(-1), k,
         residual is not None, relu, groups,
         np.arange(grid.size_r) * pitch, np.arange(pixels) % ROWS * PANEL,

@@ -13,7 +13,8 @@ def conv2d(
 ) -> Array:
     """See `array.conv2d`."""
     y = empty(out, (len(x), *output_sizes(x.shape, w.shape[:2], stride, padding), w.shape[3]))
-    PackedConv(w, b, x.shape, stride, padding).ready(np.ascontiguousarray(x), y, None, False)()
+    packed = PackedConv(w, None, b, x.shape, stride, padding)
+    packed.ready(np.ascontiguousarray(x), y, None, False)()
     return y
 
 

@@ -14,7 +14,7 @@ move sums to memory and back.
 
 What a tile computes, with i counting its pixels and k its output channels:
 
-    y[i, k] = relu(b[k] + r[i, k] + sum over t, c of x[x_at[i] + runs[t] + c] * w[t, c, k])
+    y[i, k] = relu(b[k] + r[i, k] + s[k] * sum over t, c of x[x_at[i] + runs[t] + c] * w[t, c, k])
 
 An output pixel reads, for each row t of the kernel, one *run* of neighbouring numbers: in NHWC the
 S pixels under that row are S*C numbers in a row. So a convolution is nothing but tables of where
@@ -55,7 +55,8 @@ SHARES = PANEL // AHEAD  # so many tiles fetch a whole panel
 def slow_tile(
     y: Array, y0: int, y_at: Array, i: int,
     x: Array, x0: int, x_at: Array, runs: Array, run: int,
-    w: Array, w0: int, w1: int, b: Array, k0: int, r: Array, has_r: bool, relu: bool,
+    w: Array, w0: int, w1: int, b: Array, s: Array, has_s: bool, k0: int,
+    r: Array, has_r: bool, relu: bool,
 ) -> None:  # fmt: skip
     """The pixels i to i + ROWS of a block, and PANEL output channels. All arrays are flat.
 
@@ -65,6 +66,7 @@ def slow_tile(
     w, w0 : weights of these channels from w[w0] on, [len(runs), run, PANEL]
     w1 : from here on, AHEAD numbers for each step, weights will be wanted soon
     b, k0 : biases of these channels from b[k0] on
+    s, has_s : what the sums are multiplied by, from s[k0] on; without it, by nothing
     r, has_r : the shortcut, lying as y does
     """
     weights = w[w0 : w0 + len(runs) * run * PANEL].reshape(-1, PANEL)  # [runs * run, PANEL]
@@ -72,7 +74,8 @@ def slow_tile(
     totals = []
     for place, at in zip(places, x_at[i : i + ROWS], strict=True):
         pixel = np.concatenate([x[:0], *(x[x0 + at + t : x0 + at + t + run] for t in runs)])
-        total = b[k0 : k0 + PANEL] + pixel @ weights
+        total = pixel @ weights
+        total = b[k0 : k0 + PANEL] + (s[k0 : k0 + PANEL] * total if has_s else total)
         totals.append(total + r[place] if has_r else total)
     # Written only now: y may be the shortcut, and a pixel may stand in a tile more than once.
     for place, total in zip(places, totals, strict=True):
@@ -83,24 +86,27 @@ def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
     panel = vectors * lanes
 
     @intrinsic
-    def tile(typing, y, y0, y_at, i, x, x0, x_at, runs, run, w, w0, w1, b, k0, r, has_r, relu):
+    def tile(
+        typing, y, y0, y_at, i, x, x0, x_at, runs, run, w, w0, w1, b, s, has_s, k0, r, has_r, relu
+    ):
         """`slow_tile`, emitted: the same arguments, the same result."""
         integer, boolean = types.intp, types.boolean
         signature = types.void(
             y, integer, y_at, integer, x, integer, x_at, runs, integer,
-            w, integer, integer, b, integer, r, boolean, boolean,
+            w, integer, integer, b, s, boolean, integer, r, boolean, boolean,
         )  # fmt: skip
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             e = Emitter(context, builder, lanes)
-            y, y0, y_at, i, x, x0, x_at, runs, run, w, w0, w1, b, k0, r, has_r, relu = arguments
+            y, y0, y_at, i, x, x0, x_at, runs, run, *arguments = arguments
+            w, w0, w1, b, s, has_s, k0, r, has_r, relu = arguments
             kinds = signature.args
             y, x = e.at(e.data(kinds[0], y), y0), e.at(e.data(kinds[4], x), x0)
             y_at, x_at = e.at(e.data(kinds[2], y_at), i), e.at(e.data(kinds[6], x_at), i)
             runs_count, runs = e.count(kinds[7], runs), e.data(kinds[7], runs)
             ahead = e.at(e.data(kinds[9], w), w1)
-            w, b = e.at(e.data(kinds[9], w), w0), e.at(e.data(kinds[12], b), k0)
-            r = e.at(e.data(kinds[14], r), y0)
+            w, r = e.at(e.data(kinds[9], w), w0), e.at(e.data(kinds[16], r), y0)
+            b, s = e.at(e.data(kinds[12], b), k0), e.at(e.data(kinds[13], s), k0)
 
             tile = [(row, v) for row in range(rows) for v in range(vectors)]
             sums = {place: e.variable() for place in tile}
@@ -114,9 +120,9 @@ def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
                 for row in range(rows):
                     for k in range(0, panel, LINE):
                         e.prefetch(e.at(r, builder.add(outputs[row], e.int(k))), write=False)
-            bias = [e.load(b, e.int(v * lanes)) for v in range(vectors)]
-            for row, v in tile:
-                e.set(sums[row, v], bias[v])
+            for row, v in tile:  # what is scaled at the end gets its bias then
+                bias = e.load(b, e.int(v * lanes))
+                e.set(sums[row, v], builder.select(has_s, e.constant(0.0), bias))
 
             def step(starts: list[Any], c: Any, w: Any) -> None:
                 """One input channel: 2 vectors of weights, 6 numbers, 12 multiplications."""
@@ -142,6 +148,10 @@ def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
                 with e.loop(most, run) as c:
                     step(starts, c, e.at(run_w, builder.mul(c, e.int(panel))))
 
+            with builder.if_then(has_s):
+                for row, v in tile:
+                    scale, bias = e.load(s, e.int(v * lanes)), e.load(b, e.int(v * lanes))
+                    e.set(sums[row, v], e.multiply_add(e.get(sums[row, v]), scale, bias))
             with builder.if_then(has_r):
                 for row, v in tile:
                     shortcut = e.load(e.at(r, outputs[row]), e.int(v * lanes))

@@ -419,7 +419,8 @@ def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, ru
             for i in range(0, filled, ROWS):
                 tile(
                     sums, sums0, sums_at, i, v, place * v_plane, v_at, runs, c,
-                    u, u0, u1 + i // ROWS % SHARES * (size // SHARES), zeros, 0, sums, False, False,
+                    u, u0, u1 + i // ROWS % SHARES * (size // SHARES),
+                    zeros, zeros, False, 0, sums, False, False,
                 )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Modules: layers that own parameters, and trees of them with dotted names."""
 
 from collections.abc import Callable, Iterator, Mapping
+from threading import RLock
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 
@@ -12,12 +14,56 @@ from resnet_np.errors import UserError, some
 from resnet_np.kernels import Array
 from resnet_np.nn.recompute import recompute
 
+_moving = RLock()  # held while some parameter's array comes or goes
+
 
 class Parameter(Tensor):
-    """A tensor that training changes: it requires a gradient unless it is frozen."""
+    """A tensor that training changes: it requires a gradient unless it is frozen.
+
+    For prediction its numbers are kept in the order in which a kernel reads them. Then they are
+    nowhere else, and `data` makes the array anew when somebody asks for it.
+    """
+
+    version = 0
+    _array: Array | None
+    _unpack: Callable[[], Array]
 
     def __init__(self, data: Any) -> None:
         super().__init__(data, requires_grad=True)
+
+    @property
+    def data(self) -> Array:
+        array = self._array
+        if array is None:
+            with _moving:
+                if self._array is None:  # no other thread was faster
+                    self._array = self._unpack()
+                    del self._unpack  # and with it what was packed
+                array = self._array
+        return array
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self._array, self.version = array, self.version + 1
+
+    def pack_away(self, unpack: Callable[[], Array], version: int) -> None:
+        """Let go of the array, of which `unpack` makes another with the same numbers.
+
+        Not if somebody else has it, or a part of it, and could still write into it; and not if
+        there is another version by now.
+        """
+        with _moving:
+            if self._array is None or self._array.base is not None or self.version != version:
+                return
+            seen = ref(self._array)
+            self._array = None
+            self._array = seen()  # still there if somebody else has it
+            if self._array is None:
+                self._unpack = unpack
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the array itself."""
+        return vars(self) | {"_array": self.data}
 
 
 class Module:

@@ -14,6 +14,7 @@ from resnet_np.autograd.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from resnet_np.autograd.tensor import Op
 from resnet_np.kernels import Array, Padding, Pair, get_array_module
 from resnet_np.kernels.fused import FusedConv, fused_conv, max_pool
+from resnet_np.nn import Parameter
 from resnet_np.plan.trace import Record
 
 
@@ -39,25 +40,24 @@ class Source(NamedTuple):
     b: Tensor | None
     norm: Norm | None
 
-    def folded(self) -> tuple[Array, Array | None]:
-        """w and b with the batch norm in them: [R, S, C, K] and [K].
+    def folded(self) -> tuple[Array | None, Array | None]:
+        """Scale and shift of the channels, [K] each: b and the batch norm in one.
 
         With scale = gamma / sqrt(var + eps), batch norm makes of conv(x, w) + b
 
-            conv(x, w * scale) + b * scale + beta - mean * scale
+            conv(x, w) * scale + b * scale + beta - mean * scale
 
-        Computed in double precision, and rounded once.
+        Computed in double precision; the shift is rounded, the scale not yet.
         """
-        w, b = self.w.data, None if self.b is None else self.b.data
+        b = None if self.b is None else self.b.data
         if self.norm is None:
-            return w, b
+            return None, b
         gamma, beta, mean, var = (_array(v).astype("f8") for v in self.norm[:4])
         scale = gamma / (var + self.norm.eps) ** 0.5
         shift = beta - mean * scale
         if b is not None:
             shift += b * scale
-        xp = get_array_module(w)
-        return xp.multiply(w, scale, out=xp.empty_like(w)), shift.astype(w.dtype)
+        return scale, shift.astype(self.w.dtype)
 
     def channel_tensors(self) -> list[Tensor | Array]:
         """All that has one number for each channel: Tensors, and the statistics' arrays."""
@@ -69,30 +69,36 @@ class Prepared:
     """A source's weights, folded and packed, and what tells whether they still are the source's.
 
     Statistics are written in place, and have no version: so what is small is compared, number by
-    number. Weights are large, and go by their version.
+    number. Weights are large, and go by their version. Where the packed ones can be unpacked, they
+    take the place of the parameter's own, and nothing is kept twice.
     """
 
     def __init__(
         self, source: Source, x_shape: tuple[int, ...], stride: Pair, padding: Padding
     ) -> None:
         self.source, self.channel_tensors = source, source.channel_tensors()
-        self.w, self.version = source.w.data, source.w.version
+        w, self.version = source.w, source.w.version
         self.numbers = self._numbers()
-        w, b = source.folded()
-        if w.ndim == 2:  # a linear layer is a 1x1 convolution of images of one pixel
-            w = w[None, None]  # [C, K] -> [1, 1, C, K]
-        self.conv: FusedConv = fused_conv(w, b, x_shape, stride, padding)
+        self.conv: FusedConv = fused_conv(
+            _as_kernel(w.data), *source.folded(), x_shape, stride, padding
+        )
+        self.w: Array | None = None  # a parameter's version counts other arrays, too
+        if not isinstance(w, Parameter):
+            self.w = w.data
+        elif self.conv.unpack is not None:
+            w.pack_away(partial(self.conv.unpack, w.shape), self.version)
 
     def is_fresh(self) -> bool:
         w = self.source.w
-        return (w.data is self.w and w.version == self.version) and self._numbers() == self.numbers
+        same = w.version == self.version and (self.w is None or w.data is self.w)
+        return same and self._numbers() == self.numbers
 
     def _numbers(self) -> bytes:
         return b"".join([_array(tensor).tobytes() for tensor in self.channel_tensors])
 
 
 class Convolution:
-    """y = relu(conv(x) + residual), with a batch norm folded into the weights.
+    """y = relu(conv(x) + residual), with a batch norm folded into it.
 
     x, residual, output : numbers of values
     """
@@ -130,6 +136,11 @@ class Convolution:
     def flops(self, shapes: list[tuple[int, ...]]) -> int:
         """Multiplications and additions for one image: each weight at each output pixel."""
         return 2 * self.source.w.size * math.prod(shapes[self.output][1:-1])
+
+
+def _as_kernel(w: Array) -> Array:
+    """A linear layer is a 1x1 convolution of images of one pixel: [C, K] -> [1, 1, C, K]."""
+    return w[None, None] if w.ndim == 2 else w
 
 
 def _as_images(x_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import pytest
 
 from resnet_np import ResNet, Tensor, UserError, cross_entropy, no_grad, optim
 from resnet_np.autograd import avg_pool2d, conv2d, fixed_batch_norm, linear, relu, upsample_nearest
+from resnet_np.kernels import is_compiled
 from resnet_np.models import STAGES
 from resnet_np.nn import AvgPool2d, Conv2d, Identity, Module, Sequential, Upsample
 from resnet_np.plan import Part, Plan, PlanCache, plan
@@ -292,6 +293,57 @@ def test_another_precision() -> None:
         by_plan(model, x)
     x = Tensor(x.data.astype(np.float64))
     assert_close(by_plan(model, x), layer_by_layer(model, x), 1e-13)
+
+
+def packed_away(model: ResNet) -> list[str]:
+    """The parameters whose numbers lie in the plan alone."""
+    return [name for name, p in model.named_parameters() if p._array is None]
+
+
+def test_packed_weights_take_the_place_of_the_parameters() -> None:
+    model, x = network(50, width=1 / 4), images(2, 64)
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    y = by_plan(model, x)
+    steps = zip(plan_of(model, x).names, plan_of(model, x).steps, strict=True)
+    expected = {
+        f"{name}.weight"
+        for name, step in steps
+        if isinstance(step, Convolution) and step.prepared and step.prepared.conv.unpack
+    }
+    assert set(packed_away(model)) == expected
+    assert bool(expected) == is_compiled(x.data)
+    assert np.array_equal(by_plan(model, x), y)
+    assert set(packed_away(model)) == expected  # still
+    for name, array in model.state_dict().items():
+        assert array.tobytes() == before[name].tobytes()
+    assert packed_away(model) == []
+    assert np.array_equal(by_plan(model, x), y)
+
+
+def test_weights_that_somebody_holds_stay_where_they_are() -> None:
+    model, x = network(), images()
+    held = model.state_dict()
+    before = by_plan(model, x)
+    assert packed_away(model) == []
+    for name, array in model.state_dict().items():
+        assert array is held[name]
+    held["fc.weight"][...] *= 2
+    model.fc.weight.version += 1  # type: ignore[union-attr]
+    assert not np.array_equal(by_plan(model, x), before)
+
+
+def test_training_goes_on_after_a_prediction() -> None:
+    model, twin, x = network(), network(), images()
+    for each in (model, twin):
+        optimizer = optim.SGD(each.parameters(), 0.1, 0.9)
+        for _ in range(3):
+            if each is model:
+                by_plan(model, x)
+            cross_entropy(each(x), np.array([1, 2])).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for name, array in twin.state_dict().items():
+        assert np.array_equal(array, model.state_dict()[name])
 
 
 def test_copies_have_plans_of_their_own() -> None:

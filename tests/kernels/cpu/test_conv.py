@@ -103,6 +103,23 @@ def test_the_epilogue_adds_the_shortcut_and_cuts_below_zero(k: int, size: int) -
     y = r.copy()  # the shortcut may be written over
     conv.ready(grid_of(x, w), x, packed, bias, k, y, y, True)()
     close(y, np.maximum(plain + r, 0))
+    scale = rng.uniform(-1, 1, k).astype(np.float32)
+    scale[[0, -1]] = 0
+    conv.ready(grid_of(x, w), x, packed, bias, k, y, r, True, conv.pack_bias(scale, k))()
+    close(y, np.maximum((plain - b) * scale + b + r, 0))
+
+
+@pytest.mark.parametrize("k", [1, PANEL, 2 * PANEL, 2 * PANEL + 3])
+def test_packed_weights_can_be_unpacked(k: int) -> None:
+    w = np.random.default_rng(2).standard_normal((3, 2, 5, k), np.float32)
+    w[0, 0, 0, 0] = np.nan
+    packed = conv.pack_weights(w)
+    unpacked = conv.unpack_weights(packed, w.shape)
+    assert unpacked.tobytes() == w.tobytes()
+    assert unpacked.base is None and not np.shares_memory(unpacked, packed)
+    flat = np.ascontiguousarray(w[0, 0])
+    unpacked = conv.unpack_weights(conv.pack_weights(flat[None, None]), flat.shape)
+    assert unpacked.tobytes() == flat.tobytes() and unpacked.base is None
 
 
 def test_nan_passes_the_relu() -> None:

@@ -29,8 +29,11 @@ def test_packed_is_plain(
     where = (stride, stride), ((border, border), (border, border))
     shortcut = rng.standard_normal((n, *output_sizes(x.shape, (size, size), *where), k), "f4")
     bias_of = (lambda kind: b.astype(kind)) if bias else (lambda kind: None)
-    packed = PackedConv(weight, bias_of("f4"), x.shape, *where)
-    plain = PlainConv(weight.astype("f8"), bias_of("f8"), *where)
+    scale = rng.uniform(-1, 1, k) if n % 2 else None
+    packed = PackedConv(weight, scale, bias_of("f4"), x.shape, *where)
+    plain = PlainConv(weight.astype("f8"), scale, bias_of("f8"), *where)
+    if packed.unpack is not None:
+        assert np.array_equal(packed.unpack(weight.shape), weight)
     for residual in (None, shortcut):
         y, expected = empty(shortcut.shape, x), np.empty(shortcut.shape)
         packed.ready(x, y, residual, relu)()
@@ -56,5 +59,7 @@ def test_results_begin_on_a_cache_line(dtype: type) -> None:
 def test_who_gets_what() -> None:
     where = (1, 3, 3, 2), (1, 1), ((0, 0), (0, 0))
     w = np.zeros((1, 1, 2, 2), np.float32)
-    assert isinstance(fused_conv(w, None, *where), PackedConv if is_compiled(w) else PlainConv)
-    assert isinstance(fused_conv(w.astype("f8"), None, *where), PlainConv)
+    assert isinstance(
+        fused_conv(w, None, None, *where), PackedConv if is_compiled(w) else PlainConv
+    )
+    assert isinstance(fused_conv(w.astype("f8"), None, None, *where), PlainConv)

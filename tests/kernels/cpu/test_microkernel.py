@@ -13,21 +13,28 @@ from resnet_np.kernels.cpu.tasks import new_counter, slow_take, take
 
 
 @compiled
-def run_tile(y, y_at, x, x_at, runs, run, w, b, r, has_r, relu):  # type: ignore[no-untyped-def]
-    tile(y, 5, y_at, 2, x, 3, x_at, runs, run, w, 4, 0, b, 6, r, has_r, relu)
+def run_tile(y, y_at, x, x_at, runs, run, w, b, s, has_s, r, has_r, relu):  # type: ignore[no-untyped-def]
+    tile(y, 5, y_at, 2, x, 3, x_at, runs, run, w, 4, 0, b, s, has_s, 6, r, has_r, relu)
 
 
-@given(st.integers(0, 9), st.integers(0, 3), st.booleans(), st.booleans(), st.integers(0, 2**32))
-def test_tile_and_its_twin(run: int, runs: int, has_r: bool, relu: bool, seed: int) -> None:
+@given(
+    st.integers(0, 9), st.integers(0, 3), st.booleans(), st.booleans(), st.booleans(),
+    st.integers(0, 2**32),
+)  # fmt: skip
+def test_tile_and_its_twin(
+    run: int, runs: int, has_s: bool, has_r: bool, relu: bool, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
-    x, b, r = (rng.standard_normal(n, np.float32) for n in (400, PANEL + 6, 2000))
+    x, b, s, r = (rng.standard_normal(n, np.float32) for n in (400, PANEL + 6, PANEL + 6, 2000))
     w = rng.standard_normal(4 + max(1, runs) * 9 * PANEL, np.float32)
     x_at = rng.integers(0, 200, ROWS + 2)
     y_at = np.arange(ROWS + 2) * (PANEL + 3)
     starts = rng.integers(0, 100, runs)
     fast, slow = np.zeros(2000, np.float32), np.zeros(2000, np.float32)
-    run_tile(fast, y_at, x, x_at, starts, run, w, b, r, has_r, relu)
-    slow_tile(slow, 5, y_at, 2, x, 3, x_at, starts, run, w, 4, 0, b, 6, r, has_r, relu)
+    last = b, s, has_s, r, has_r, relu
+    run_tile(fast, y_at, x, x_at, starts, run, w, *last)
+    last = b, s, has_s, 6, r, has_r, relu
+    slow_tile(slow, 5, y_at, 2, x, 3, x_at, starts, run, w, 4, 0, *last)
     np.testing.assert_allclose(fast, slow, rtol=1e-5, atol=1e-5)
 
 
@@ -63,7 +70,7 @@ def test_the_tile_stays_in_registers() -> None:
     y_at = np.arange(ROWS + 2)
     zeros = np.zeros(4000, np.float32)
     fresh = numba.njit(run_tile.py_func)  # what was loaded from disk shows no machine code
-    fresh(zeros, y_at, zeros, y_at, y_at[:1], 8, zeros, zeros, zeros, False, False)
+    fresh(zeros, y_at, zeros, y_at, y_at[:1], 8, zeros, zeros, zeros, True, zeros, False, False)
     [assembly] = fresh.inspect_asm().values()
     lines = [line.strip() for line in assembly.splitlines()]
     multiply_adds = [line for line in lines if line.startswith("vfmadd")]
