@@ -74,7 +74,7 @@ def max_pool(x: Array, y: Array, size: Pair, stride: Pair, padding: Padding) -> 
 class PlainConv:
     """One operation after the other, on any device and in any precision."""
 
-    unpack = None
+    unpack: Callable[[tuple[int, ...]], Array] | None = None
 
     def __init__(
         self, w: Array, scale: Array | None, b: Array | None, stride: Pair, padding: Padding
