@@ -172,7 +172,7 @@ def measure_tiles(repetitions: int) -> list[dict[str, Any]]:
     """The micro-kernel by itself with other numbers of rows: what registers are good for."""
     calls, gflop = {}, {}
     for rows in TILE_ROWS:
-        tile = microkernel._make_tile(rows, TILE.vectors, TILE.lanes)
+        tile = microkernel.make_tile(rows, TILE.vectors, TILE.lanes)
         name = f"{rows} x {TILE.vectors}"
         calls[name], gflop[name] = tile_call(rows, ladder.repeated(tile))
     seconds = measured(calls, repetitions)

@@ -242,22 +242,22 @@ class Cut(NamedTuple):
     @property
     def block_pixels(self) -> int:
         """Output pixels of the largest block."""
-        return _up(self.images, self.across) * _up(self.rows, self.down) * self.columns
+        return up(self.images, self.across) * up(self.rows, self.down) * self.columns
 
     @property
     def window_pixels(self) -> int:
         """Pixels of its window."""
-        rows = (_up(self.rows, self.down) - 1) * self.stride_r + self.taps_r
-        return _up(self.images, self.across) * rows * self.window_columns
+        rows = (up(self.rows, self.down) - 1) * self.stride_r + self.taps_r
+        return up(self.images, self.across) * rows * self.window_columns
 
     @property
     def groups(self) -> int:
         """Groups of channels of a task, as they are copied."""
-        return _up(_up(self.run, ROWS), self.c_ranges) if self.wide == ROWS else 1
+        return up(up(self.run, ROWS), self.c_ranges) if self.wide == ROWS else 1
 
     @property
     def panels(self) -> int:
-        return _up(_up(self.k, PANEL), self.k_ranges)
+        return up(up(self.k, PANEL), self.k_ranges)
 
 
 class Room(NamedTuple):
@@ -269,7 +269,7 @@ class Room(NamedTuple):
     x_at: Array  # the place of each output pixel's first tap; the same for all blocks
 
 
-def _up(a: int, b: int) -> int:
+def up(a: int, b: int) -> int:
     """a / b, rounded up."""
     return -(-a // b)
 
@@ -296,8 +296,8 @@ def cut(
     # the channels of one tap.
     taps_s, run, wide = (s, c, ROWS) if c >= ROWS else (1, s * c, c)
     pixels = BLOCK_NUMBERS // (PANEL + wide * stride_r * stride_s)
-    down = _up(p, max(1, pixels // q))
-    across = _up(n, max(1, pixels // (p * q))) if down == 1 else n
+    down = up(p, max(1, pixels // q))
+    across = up(n, max(1, pixels // (p * q))) if down == 1 else n
     blocks = Cut(
         n, p, q, h, w, c, k, stride_r, stride_s, step_r, step_s, top, left, r, taps_s, run, wide,
         (q - 1) * stride_s + s, across, down, 1, 1, 1, 0, 0,
@@ -309,14 +309,14 @@ def _with_ranges(cut: Cut) -> Cut:
     """With as many ranges of channels as keep a task's copies small, then enough for many tasks."""
     groups, panels, pixels = cut.groups, cut.panels, cut.block_pixels
     # Pitches that are no powers of two, with room for the numbers that a move writes too many.
-    x_pitch = _up(cut.window_pixels * cut.wide, 16) * 16 + 16
+    x_pitch = up(cut.window_pixels * cut.wide, 16) * 16 + 16
     g_pitch = (pixels + 1) * PANEL
-    c_ranges = min(groups, _up(groups * x_pitch, COPIED_NUMBERS))
-    k_ranges = min(panels, _up(panels * g_pitch, COPIED_NUMBERS))
+    c_ranges = min(groups, up(groups * x_pitch, COPIED_NUMBERS))
+    k_ranges = min(panels, up(panels * g_pitch, COPIED_NUMBERS))
     numbers = cut.taps_r * cut.taps_s * cut.run * cut.k
     worth = max(cut.images * cut.rows * cut.columns // PARTIAL_PIXELS, CHEAP_NUMBERS // numbers)
     most = min(worth, PARTIAL_NUMBERS // numbers, cut.across * cut.down)
-    pixel_ranges = max(1, min(most, _up(TASKS, c_ranges * k_ranges)))
+    pixel_ranges = max(1, min(most, up(TASKS, c_ranges * k_ranges)))
     while pixel_ranges * c_ranges * k_ranges < FEWEST_TASKS:
         # Another range of C copies all of gy once more, one of K all of x.
         if groups * x_pitch * k_ranges > panels * g_pitch * c_ranges and groups >= 8 * c_ranges:
@@ -334,7 +334,7 @@ def _with_ranges(cut: Cut) -> Cut:
 @lru_cache(1024)
 def _first_taps(cut: Cut) -> Array:
     """The place in its window of each output pixel's first tap: [pixels of the largest block]."""
-    images, rows = _up(cut.images, cut.across), _up(cut.rows, cut.down)
+    images, rows = up(cut.images, cut.across), up(cut.rows, cut.down)
     height = (rows - 1) * cut.stride_r + cut.taps_r
     n, p, q = np.ogrid[:images, :rows, : cut.columns]
     pixels = (n * height + p * cut.stride_r) * cut.window_columns + q * cut.stride_s

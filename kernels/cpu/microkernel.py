@@ -82,7 +82,7 @@ def slow_tile(
         y[place] = np.maximum(total, 0) if relu else total
 
 
-def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
+def make_tile(rows: int, vectors: int, lanes: int) -> Any:
     panel = vectors * lanes
 
     @intrinsic
@@ -168,4 +168,4 @@ def _make_tile(rows: int, vectors: int, lanes: int) -> Any:
     return tile
 
 
-tile = _make_tile(ROWS, TILE.vectors, LANES) if COMPILED else slow_tile
+tile = make_tile(ROWS, TILE.vectors, LANES) if COMPILED else slow_tile

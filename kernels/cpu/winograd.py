@@ -152,7 +152,7 @@ def slow_transform(matrix: Matrix) -> Any:
     return transform
 
 
-def _make_transform(matrix: Matrix) -> Any:
+def make_transform(matrix: Matrix) -> Any:
     if not COMPILED:
         return slow_transform(matrix)
 
@@ -285,8 +285,8 @@ def _make_untransform(matrix: Matrix) -> Any:
 
 
 # The intrinsics have names in the module: only such ones can be kept on disk.
-_input_2, _weight_2, _output_2 = _make_transform(B2), _make_transform(G2), _make_untransform(A2)
-_input_4, _weight_4, _output_4 = _make_transform(B4), _make_transform(G4), _make_untransform(A4)
+input_2, _weight_2, _output_2 = make_transform(B2), make_transform(G2), _make_untransform(A2)
+input_4, _weight_4, _output_4 = make_transform(B4), make_transform(G4), _make_untransform(A4)
 
 
 # --- the weights ---------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ class Layer(NamedTuple):
 
 
 @compiled
-def _place(layer, number):
+def tile_place(layer, number):
     """Image, first row and first column of a tile."""
     image, place = divmod(number, layer.down * layer.across)
     return image, place // layer.across * layer.m, place % layer.across * layer.m
@@ -362,16 +362,16 @@ def _transform_input(layer, x, first, last, zeros, v):
     plane = len(v) // (layer.m + 2) ** 2
     c, row, count = layer.channels, layer.width * layer.channels, layer.channels // LANES
     for number in range(first, last):
-        image, p, q = _place(layer, number)
+        image, p, q = tile_place(layer, number)
         y, x0 = p - layer.top, q - layer.left
         start, v0 = (image * layer.height + y) * row + x0 * c, (number - first) * c
         if layer.m == 2:
-            _input_2(
+            input_2(
                 x, start, row, c, -y, layer.height - y, -x0, layer.width - x0, zeros,
                 v, v0, plane, count,
             )  # fmt: skip
         else:
-            _input_4(
+            input_4(
                 x, start, row, c, -y, layer.height - y, -x0, layer.width - x0, zeros,
                 v, v0, plane, count,
             )  # fmt: skip
@@ -384,7 +384,7 @@ def _transform_output(layer, sums, first, last, panel0, panel1, b, r, y, has_r, 
     k0, pitch = panel0 * PANEL, (panel1 - panel0) * PANEL
     count = min(pitch, k - k0) // LANES
     for number in range(first, last):
-        image, p, q = _place(layer, number)
+        image, p, q = tile_place(layer, number)
         rows, columns = min(m, layer.rows - p), min(m, layer.columns - q)
         at, y0 = (number - first) * pitch, (image * layer.rows + p) * row + q * k + k0
         if m == 2:

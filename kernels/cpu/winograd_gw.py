@@ -47,7 +47,7 @@ from numba import prange
 from resnet_np.kernels import Array, Padding, Pair
 from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import compiled
-from resnet_np.kernels.cpu.conv_gw import AHEAD, _up, add_tile
+from resnet_np.kernels.cpu.conv_gw import AHEAD, add_tile, up
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS
 from resnet_np.kernels.cpu.tasks import take, worker_count
 from resnet_np.kernels.cpu.winograd import (
@@ -57,10 +57,10 @@ from resnet_np.kernels.cpu.winograd import (
     G4,
     LINE,
     Matrix,
-    _input_2,
-    _input_4,
-    _make_transform,
-    _place,
+    input_2,
+    input_4,
+    make_transform,
+    tile_place,
 )
 
 # Channels of x that lie side by side in V: whole vectors for the transform, whole register tiles
@@ -81,8 +81,8 @@ def _transposed(matrix: Matrix) -> Matrix:
 
 
 # A gy A^T and G^T dU G. The intrinsics have names, or they could not be kept on disk.
-_gradient_2, _gradient_4 = _make_transform(_transposed(A2)), _make_transform(_transposed(A4))
-_back_2, _back_4 = _make_transform(_transposed(G2)), _make_transform(_transposed(G4))
+_gradient_2, _gradient_4 = make_transform(_transposed(A2)), make_transform(_transposed(A4))
+_back_2, _back_4 = make_transform(_transposed(G2)), make_transform(_transposed(G4))
 
 
 class Work(NamedTuple):
@@ -117,17 +117,17 @@ class Work(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        return _up(self.channels, BLOCK)
+        return up(self.channels, BLOCK)
 
     @property
     def panels(self) -> int:
-        return _up(self.k, PANEL)
+        return up(self.k, PANEL)
 
     @property
     def part(self) -> int:
         """Numbers of the largest part of dU[i, j] that a task has."""
-        groups = _up(_up(self.channels, ROWS), self.c_ranges)
-        return groups * ROWS * _up(self.panels, self.k_ranges) * PANEL
+        groups = up(up(self.channels, ROWS), self.c_ranges)
+        return groups * ROWS * up(self.panels, self.k_ranges) * PANEL
 
 
 def cut(x_shape: tuple[int, ...], gy_shape: tuple[int, ...], padding: Padding, m: int) -> Work:
@@ -135,13 +135,13 @@ def cut(x_shape: tuple[int, ...], gy_shape: tuple[int, ...], padding: Padding, m
     n, h, w, c = x_shape
     _, p, q, k = gy_shape
     (top, _), (left, _) = padding
-    down, across = _up(p, m), _up(q, m)
-    chunks = max(1, _up(n * down * across, MOST_TILES))
-    c_ranges = min(MOST_RANGES, _up(_up(c, ROWS), LEAST_GROUPS))
-    k_ranges = min(MOST_RANGES, _up(_up(k, PANEL), LEAST_PANELS))
+    down, across = up(p, m), up(q, m)
+    chunks = max(1, up(n * down * across, MOST_TILES))
+    c_ranges = min(MOST_RANGES, up(up(c, ROWS), LEAST_GROUPS))
+    k_ranges = min(MOST_RANGES, up(up(k, PANEL), LEAST_PANELS))
     return Work(
         n, h, w, c, p, q, k, top, left, m, down, across,
-        chunks, _up(n * down * across, chunks), c_ranges, k_ranges,
+        chunks, up(n * down * across, chunks), c_ranges, k_ranges,
     )  # fmt: skip
 
 
@@ -156,18 +156,18 @@ def _transform_x(work, x, begin, first, last, zeros, v):
     """
     c, row, plane = work.channels, work.width * work.channels, len(v) // (work.m + 2) ** 2
     for number in range(first, last):
-        image, p, q = _place(work, number)
+        image, p, q = tile_place(work, number)
         y, x0 = p - work.top, q - work.left
         start, v0 = (image * work.height + y) * row + x0 * c, (number - begin) * BLOCK
         for c0 in range(0, c, BLOCK):
             count = min(BLOCK, c - c0) // LANES
             if work.m == 2:
-                _input_2(
+                input_2(
                     x, start + c0, row, c, -y, work.height - y, -x0, work.width - x0, zeros,
                     v, v0 + c0 * work.chunk, plane, count,
                 )  # fmt: skip
             else:
-                _input_4(
+                input_4(
                     x, start + c0, row, c, -y, work.height - y, -x0, work.width - x0, zeros,
                     v, v0 + c0 * work.chunk, plane, count,
                 )  # fmt: skip
@@ -178,7 +178,7 @@ def _transform_gy(work, gy, begin, first, last, zeros, z):
     """Z, likewise: [a*a, panels of K, tiles of the chunk, PANEL]."""
     k, row, plane = work.k, work.columns * work.k, len(z) // (work.m + 2) ** 2
     for number in range(first, last):
-        image, p, q = _place(work, number)
+        image, p, q = tile_place(work, number)
         start, z0 = (image * work.rows + p) * row + q * k, (number - begin) * PANEL
         for k0 in range(0, k, PANEL):
             count = min(PANEL, k - k0) // LANES
@@ -285,7 +285,7 @@ def suits(gy_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair) -> 
     n, p, q, _ = gy_shape
     work = {0: 9.0 * n * p * q}
     for m in (2, 4):
-        tiles = n * _up(p, m) * _up(q, m) * (1 + TRANSFORM / c + TRANSFORM / k)
+        tiles = n * up(p, m) * up(q, m) * (1 + TRANSFORM / c + TRANSFORM / k)
         work[m] = (m + 2) ** 2 * (tiles + TRANSFORM_BACK)
     return min(work, key=lambda m: work[m])
 
