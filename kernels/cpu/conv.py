@@ -24,8 +24,8 @@ from numba import prange
 from resnet_np.kernels import Array, Padding, Pair
 from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import compiled
-from resnet_np.kernels.cpu.memory import clear, copy
-from resnet_np.kernels.cpu.microkernel import PANEL, ROWS, SHARES, tile
+from resnet_np.kernels.cpu.memory import clear, copy, turn
+from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS, SHARES, tile
 from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
 
 # Input numbers of a block. The block stays in the second-level cache (512 KiB and more) while all
@@ -141,15 +141,12 @@ def unpack_weights(packed: Array, shape: tuple[int, ...]) -> Array:
     return w
 
 
-def pack_turned(w: Array, first: Pair, stride: Pair) -> Array:
-    """The kernel that takes gy back to x: every `stride`-th tap from `first` on, turned by 180
-    degrees, with the roles of C and K exchanged: [R, S, C, K] -> [ceil(C / PANEL), r, s, K, PANEL].
-    """
-    taps = w[first[0] :: stride[0], first[1] :: stride[1]]
-    r, s, c, k = taps.shape
-    packed = aligned((-(-c // PANEL), r, s, k, PANEL))
-    _pack_turned(np.ascontiguousarray(taps), packed, worker_count(), new_counter())
-    return packed
+def turned(w: Array) -> Array:
+    """The kernel turned by 180 degrees, C and K exchanged: [R, S, C, K] -> [R, S, K, C]."""
+    r, s, c, k = w.shape
+    result = aligned((r, s, k, c))
+    _turn_all(np.ascontiguousarray(w), result, worker_count(), new_counter())
+    return result
 
 
 @compiled
@@ -174,25 +171,31 @@ def _pack(w, packed, workers, counter):
 
 
 @compiled
-def _pack_turned_panels(w, packed, counter):
-    size_r, size_s, c, k = w.shape
-    panel = take(counter)
-    while panel < len(packed):
-        c0 = panel * PANEL
-        used = min(PANEL, c - c0)
-        for r in range(size_r):
-            for s in range(size_s):
-                into = packed[panel, size_r - 1 - r, size_s - 1 - s]
-                for i in range(k):
-                    for j in range(PANEL):
-                        into[i, j] = w[r, s, c0 + j, i] if j < used else 0
-        panel = take(counter)
+def _turn_tap(w, result, k0, k1):
+    """[C, K] -> [K, C], for some output channels."""
+    c, k = w.shape
+    flat, turned = w.reshape(-1), result.reshape(-1)
+    whole_c, whole_k = c // LANES * LANES, k0 + (k1 - k0) // LANES * LANES
+    for i in range(0, whole_c, LANES):
+        for j in range(k0, whole_k, LANES):
+            turn(flat, i * k + j, k, turned, j * c + i, c)
+    for i in range(c):
+        for j in range(whole_k if i < whole_c else k0, k1):
+            result[j, i] = w[i, j]
 
 
 @compiled(parallel=True)
-def _pack_turned(w, packed, workers, counter):
+def _turn_all(w, result, workers, counter):
+    size_r, size_s, _, k = w.shape
+    panels = -(-k // PANEL)
     for _ in prange(workers):
-        _pack_turned_panels(w, packed, counter)
+        task = take(counter)
+        while task < size_r * size_s * panels:
+            tap, k0 = task // panels, task % panels * PANEL
+            r, s = tap // size_s, tap % size_s
+            into = result[size_r - 1 - r, size_s - 1 - s]
+            _turn_tap(w[r, s], into, k0, min(k0 + PANEL, k))
+            task = take(counter)
 
 
 def pack_bias(b: Array | None, k: int) -> Array:
@@ -374,7 +377,7 @@ def conv2d_gx(
         for b in range(min(stride[1], w_)):
             sides = zip((a, b), padding, stride, strict=True)
             first = [(place + border[0]) % step for place, border, step in sides]
-            taps = pack_turned(w, (first[0], first[1]), stride)
+            taps = pack_weights(turned(w[first[0] :: stride[0], first[1] :: stride[1]]))
             if taps.size == 0:
                 continue
             top, left = (

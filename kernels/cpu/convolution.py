@@ -27,12 +27,15 @@ def conv2d_gx(
     out: Array | None = None,
 ) -> Array:
     """See `array.conv2d_gx`. With stride 1 it is the convolution of gy with the turned kernel."""
-    turned = w[::-1, ::-1].swapaxes(2, 3)  # [R, S, C, K] -> [R, S, K, C]
     (top, bottom), (left, right) = padding
-    r, s = w.shape[:2]
+    r, s, c, k = w.shape
     border = (r - 1 - top, r - 1 - bottom), (s - 1 - left, s - 1 - right)
-    if min(*border[0], *border[1]) >= 0 and winograd.suits(gy.shape, turned.shape, stride, border):
-        return conv2d(gy, turned, None, stride, border, out)
+    inside = min(*border[0], *border[1]) >= 0
+    if inside and (m := winograd.suits(gy.shape, (r, s, k, c), stride, border)):
+        gx, gy = empty(out, x_shape), np.ascontiguousarray(gy)
+        u, no_bias = winograd.pack(conv.turned(w), m), conv.pack_bias(None, c)
+        winograd.ready(gy, u, no_bias, c, border, m, gx)()
+        return gx
     return conv.conv2d_gx(gy, w, x_shape, stride, padding, out)
 
 

@@ -1,4 +1,5 @@
-"""Copying and clearing of neighbouring numbers, by the routines that every processor has for that.
+"""Copying and clearing of neighbouring numbers, by the routines that every processor has for that;
+and a transposed copy, for which none has one.
 
 Numba has slices for it, but compiles seconds on each assignment to one, for error messages.
 """
@@ -12,8 +13,11 @@ from numba.extending import intrinsic
 
 from resnet_np.kernels import Array
 from resnet_np.kernels.cpu.compiling import COMPILED
+from resnet_np.kernels.cpu.target import TILE
+from resnet_np.kernels.cpu.vectors import Emitter
 
 NUMBER = 4  # bytes
+LANES = TILE.lanes
 
 
 def slow_copy(target: Array, t: int, source: Array, s: int, count: int) -> None:
@@ -24,6 +28,13 @@ def slow_copy(target: Array, t: int, source: Array, s: int, count: int) -> None:
 def slow_clear(target: Array, t: int, count: int) -> None:
     """target[t : t + count] = 0."""
     target[t : t + count] = 0
+
+
+def slow_turn(source: Array, s: int, s_pitch: int, target: Array, t: int, t_pitch: int) -> None:
+    """target[t + j * t_pitch + i] = source[s + i * s_pitch + j] for i and j below LANES."""
+    for j in range(LANES):
+        column = source[s + j : s + j + LANES * s_pitch : s_pitch][:LANES]
+        target[t + j * t_pitch : t + j * t_pitch + LANES] = column
 
 
 def _data(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
@@ -61,5 +72,25 @@ def _clear(typing, target, t, count):
     return signature, emit
 
 
+@intrinsic
+def _turn(typing, source, s, s_pitch, target, t, t_pitch):
+    """`slow_turn`, emitted: a square of numbers is turned in registers."""
+    integer = types.intp
+    signature = types.void(source, integer, integer, target, integer, integer)
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        e = Emitter(context, builder, LANES)
+        source, s, s_pitch, target, t, t_pitch = arguments
+        source = e.at(e.data(signature.args[0], source), s)
+        target = e.at(e.data(signature.args[3], target), t)
+        rows = [e.load(source, builder.mul(s_pitch, e.int(i))) for i in range(LANES)]
+        for j, column in enumerate(e.transpose(rows)):
+            e.store(column, target, builder.mul(t_pitch, e.int(j)))
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
 copy = _copy if COMPILED else slow_copy
 clear = _clear if COMPILED else slow_clear
+turn = _turn if COMPILED else slow_turn

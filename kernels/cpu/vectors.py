@@ -95,6 +95,26 @@ class Emitter:
         zero = self.constant(0.0)
         return self.builder.select(self.builder.fcmp_ordered("<", vector, zero), zero, vector)
 
+    def transpose(self, rows: list[Any]) -> list[Any]:
+        """As many vectors as each has lanes, as the rows of a square: its columns.
+
+        First the square's quarters off the diagonal change places, then those of each quarter, and
+        so on down to single numbers (Eklundh 1972, "A fast computer method for matrix
+        transposing").
+        """
+        rows, half = list(rows), self.lanes // 2
+        lanes = range(self.lanes)
+        while half:
+            low = [lane if not lane & half else self.lanes + lane - half for lane in lanes]
+            high = [lane + half if not lane & half else self.lanes + lane for lane in lanes]
+            for i in (row for row in lanes if not row & half):
+                a, b = rows[i], rows[i + half]
+                for place, mask in ((i, low), (i + half, high)):
+                    picked = ir.Constant(ir.VectorType(I32, self.lanes), mask)
+                    rows[place] = self.builder.shuffle_vector(a, b, picked)
+            half //= 2
+        return rows
+
     def variable(self) -> Any:
         """A vector that changes in a loop. LLVM keeps it in a register while there are enough."""
         return cgutils.alloca_once(self.builder, self.vector)

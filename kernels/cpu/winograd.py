@@ -462,17 +462,16 @@ def suits(
 ) -> int:
     """The tile size m with which this convolution is fastest here, or 0 if that is not this way.
 
-    Counted are the products of one image, in whole register tiles, and one register tile more for
-    reading the weights. How many images come has no say, or an image's result would depend on what
-    else is in its batch.
+    Counted are the products, in whole register tiles, and one register tile more for reading the
+    weights. Where an image's result must not depend on what else is in its batch, ask for one.
     """
     r, s, c, k = w_shape
     if (r, s, *stride) != (3, 3, 1, 1) or c % LANES or k % LANES:
         return 0
-    p, q = output_sizes(x_shape, (r, s), stride, padding)
-    work = {0: (-(-p * q // ROWS) + 1) * 9 / LEAST_GAIN}
+    n, (p, q) = x_shape[0], output_sizes(x_shape, (r, s), stride, padding)
+    work = {0: (-(-n * p * q // ROWS) + 1) * 9 / LEAST_GAIN}
     for m in (2, 4):
-        tiles = -(-p // m) * -(-q // m)
+        tiles = n * -(-p // m) * -(-q // m)
         work[m] = (-(-tiles // ROWS) + 1) * (m + 2) ** 2
     return min(work, key=lambda m: work[m])
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from resnet_np.kernels import array, output_sizes
 from resnet_np.kernels.cpu import conv, convolution, winograd
-from resnet_np.kernels.cpu.microkernel import PANEL
+from resnet_np.kernels.cpu.compiling import compiled
+from resnet_np.kernels.cpu.memory import slow_turn, turn
+from resnet_np.kernels.cpu.microkernel import LANES, PANEL
 
 seeds = st.integers(0, 2**32 - 1)
 borders = st.tuples(st.integers(0, 3), st.integers(0, 3))
@@ -160,6 +162,31 @@ def test_an_image_does_not_depend_on_its_neighbours(size: int) -> None:
     for i in range(len(x)):
         alone = convolution.conv2d(x[i : i + 1], w, None, *where)
         np.testing.assert_array_equal(alone[0], together[i])
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (1, 1, 40, 16), (3, 2, 17, 33), (7, 7, 3, 64), (0, 1, 8, 8)]
+)
+def test_turned(shape: tuple[int, ...]) -> None:
+    w = np.random.default_rng(0).standard_normal(shape, np.float32)
+    np.testing.assert_array_equal(conv.turned(w), w[::-1, ::-1].swapaxes(2, 3))
+    np.testing.assert_array_equal(conv.turned(w[1::2]), w[1::2][::-1, ::-1].swapaxes(2, 3))
+
+
+def test_a_turned_square() -> None:
+    """The intrinsic's slow twin does the same, and neither touches what lies around."""
+    source = np.random.default_rng(0).standard_normal(40 * LANES, np.float32)
+    fast, slow = np.zeros((2, 40 * LANES), np.float32)
+    turn_square(source, fast)
+    slow_turn(source, 3, LANES + 2, slow, 5, LANES + 7)
+    np.testing.assert_array_equal(fast, slow)
+    assert np.count_nonzero(slow) == LANES * LANES
+    assert slow[5 + 2 * (LANES + 7) + 1] == source[3 + 1 * (LANES + 2) + 2]
+
+
+@compiled
+def turn_square(source, target):  # type: ignore[no-untyped-def]
+    turn(source, 3, LANES + 2, target, 5, LANES + 7)
 
 
 def test_an_empty_batch() -> None:
