@@ -296,7 +296,7 @@ def fixed_batch_norm_g(
     """(gx, ggamma, gbeta, gresidual) of `fixed_batch_norm`: gx = g * gamma / std, no more.
 
     `y` is read only for the ReLU's mask. Where gamma and beta are frozen nobody has to keep `x`:
-    without it, their gradients are None.
+    without it, their gradients are None. `out` is not gy.
     """
     std = (var + eps) ** 0.5
     g = relu_gx(gy, y) if relu else gy
@@ -308,8 +308,10 @@ def fixed_batch_norm_g(
 
 
 def _reuse(out: Array | None, scratch: Array) -> Array:
-    """Write into `out`, or over a temporary that is read for the last time."""
-    return scratch if out is None else _empty(out, scratch.shape, scratch)
+    """Write into `out`, or over a temporary that is read for the last time, if it is contiguous."""
+    if out is None and scratch.flags.c_contiguous:
+        return scratch
+    return _empty(out, scratch.shape, scratch)
 
 
 def _shift_add_relu(y: Array, shift: Array, residual: Array | None, relu: bool) -> Array:

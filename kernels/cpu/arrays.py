@@ -64,14 +64,14 @@ class _Store:
         """An array of so many numbers."""
         with self.lock:
             self._sort()
-            self.lent += count
-            self.most_lent = max(self.most_lent, self.lent)
             if self.kept.get(count):
                 numbers = self.kept[count].pop()
                 self.waiting -= count
             else:
-                self._give_back()
+                self._give_back(count)
                 numbers = _on_a_line(count)
+            self.lent += count
+            self.most_lent = max(self.most_lent, self.lent)
         return np.asarray(_Loan(numbers, self.returned))
 
     def _sort(self) -> None:
@@ -83,10 +83,12 @@ class _Store:
             self.waiting += count
             self.lent -= count
 
-    def _give_back(self) -> None:
-        """Give back to the system what is too much."""
+    def _give_back(self, more: int) -> None:
+        """Give back to the system what would be too much with so many numbers more in use."""
+        lent = self.lent + more
+        most = SLACK * max(self.most_lent, lent)
         for count in list(self.kept):
-            while self.kept[count] and self.lent + self.waiting > SLACK * self.most_lent:
+            while self.kept[count] and lent + self.waiting > most:
                 self.kept[count].pop()
                 self.waiting -= count
             if not self.kept[count]:

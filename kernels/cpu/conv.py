@@ -118,7 +118,7 @@ def _block_images(images: int, size: int, pixels: int) -> int:
     """
     blocks = max(1, round(images * size / pixels))
     even, step = max(1, -(-images // blocks)), ROWS // math.gcd(size, ROWS)
-    return even if step > even else min(images, -(-even // step) * step)
+    return even if step > even else max(1, min(images, -(-even // step) * step))
 
 
 # --- packing -------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class Tensor:
     ----------
     data : the array
     version : counted up by whoever changes `data` after the tensor was used: optimizers,
-        `load_state_dict`, `Module.to`
+        `load_state_dict`
     grad : an array of the same shape after `backward`, on tensors that the user made; else None
     op : the op that made this tensor; None for a tensor that the user made (a leaf)
 

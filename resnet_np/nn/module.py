@@ -20,8 +20,8 @@ _moving = RLock()  # held while some parameter's array comes or goes
 class Parameter(Tensor):
     """A tensor that training changes: it requires a gradient unless it is frozen.
 
-    For prediction its numbers are kept in the order in which a kernel reads them. Then they are
-    nowhere else, and `data` makes the array anew when somebody asks for it.
+    For prediction its numbers are kept in the order in which a kernel reads them, and nowhere else
+    until somebody asks for `data`, which makes the array anew. Assigning it counts up `version`.
     """
 
     version = 0
@@ -38,13 +38,15 @@ class Parameter(Tensor):
             with _moving:
                 if self._array is None:  # no other thread was faster
                     self._array = self._unpack()
-                    del self._unpack  # and with it what was packed
+                    del self._unpack
                 array = self._array
         return array
 
     @data.setter
     def data(self, array: Array) -> None:
-        self._array, self.version = array, self.version + 1
+        with _moving:
+            self._array, self.version = array, self.version + 1
+            vars(self).pop("_unpack", None)
 
     def pack_away(self, unpack: Callable[[], Array], version: int) -> None:
         """Let go of the array, of which `unpack` makes another with the same numbers.
@@ -197,7 +199,6 @@ class Module:
             for name, value in list(vars(module).items()):
                 if isinstance(value, Parameter):
                     value.data, value.grad = _converted(value.data, target), None
-                    value.version += 1
                 elif _is_buffer(value):
                     setattr(module, name, _converted(value, target))
         return self

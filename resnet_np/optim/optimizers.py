@@ -64,7 +64,8 @@ class Optimizer:
             for p in group["params"]:
                 state = next(states)
                 if p.grad is not None:
-                    self._update(p.data, p.grad, state, group)
+                    w = p.data  # held until the step is counted, or a plan might let go of it
+                    self._update(w, p.grad, state, group)
                     p.version += 1
 
     def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:

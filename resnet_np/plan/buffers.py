@@ -79,7 +79,7 @@ class Workspace:
         self.layout, self.images = layout, images
         self.buffers = [empty((images * size,), like) for size in layout.sizes]
         self._views: dict[int, list[Array | None]] = {}
-        self._ready: dict[tuple[int, int], tuple[Prepared | None, Callable[[], None]]] = {}
+        self._ready: dict[int, tuple[Prepared | None, dict[int, Callable[[], None]]]] = {}
 
     def values(self, n: int) -> list[Array | None]:
         """For each value its array for n images, or None where it has no buffer."""
@@ -91,12 +91,15 @@ class Workspace:
         """What runs a step on these values; kept, as long as it would be the same the next time."""
         if step.output not in self.layout.settled:
             return step.ready(values)
-        key = step.output, len(values[step.output])
-        prepared, run = self._ready.get(key, (None, None))
-        if run is None or prepared is not step.prepared:
-            run = step.ready(values)
-            self._ready[key] = step.prepared, run
-        return run
+        current = step.prepared  # read once: another thread may be preparing the step anew
+        prepared, runs = self._ready.get(step.output, (None, {}))
+        if prepared is not current:
+            runs = {}
+            self._ready[step.output] = current, runs
+        n = len(values[step.output])
+        if n not in runs:
+            runs[n] = step.ready(values)
+        return runs[n]
 
     def _view(self, value: int, n: int) -> Array | None:
         if value not in self.layout.places:

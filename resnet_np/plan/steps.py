@@ -40,7 +40,7 @@ class Source(NamedTuple):
     b: Tensor | None
     norm: Norm | None
 
-    def folded(self) -> tuple[Array | None, Array | None]:
+    def scale_and_shift(self) -> tuple[Array | None, Array | None]:
         """Scale and shift of the channels, [K] each: b and the batch norm in one.
 
         With scale = gamma / sqrt(var + eps), batch norm makes of conv(x, w) + b
@@ -66,11 +66,11 @@ class Source(NamedTuple):
 
 
 class Prepared:
-    """A source's weights, folded and packed, and what tells whether they still are the source's.
+    """A source's weights, packed, and what tells whether they still are the source's.
 
     Statistics are written in place, and have no version: so what is small is compared, number by
     number. Weights are large, and go by their version. Where the packed ones can be unpacked, they
-    take the place of the parameter's own, and nothing is kept twice.
+    take the place of the parameter's own, until somebody asks for that.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Prepared:
         w, self.version = source.w, source.w.version
         self.numbers = self._numbers()
         self.conv: FusedConv = fused_conv(
-            _as_kernel(w.data), *source.folded(), x_shape, stride, padding
+            _as_kernel(w.data), *source.scale_and_shift(), x_shape, stride, padding
         )
         self.w: Array | None = None  # a parameter's version counts other arrays, too
         if not isinstance(w, Parameter):
@@ -161,6 +161,7 @@ class Other:
     """An op that no pattern knows, run by its own `forward`."""
 
     residual = None
+    prepared = None
 
     def __init__(self, record: Record) -> None:
         self.op, self.operands, self.output = record

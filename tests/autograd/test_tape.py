@@ -117,6 +117,17 @@ def test_batch_norms_that_share_a_gradient_leave_it_alone(with_relu: bool) -> No
     check_gradients(f, arrays)
 
 
+def test_batch_norms_in_a_row_whatever_the_order_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.standard_normal((2, 3, 4, 5)).transpose(0, 2, 3, 1), requires_grad=True)
+    gamma, beta = Tensor(rng.standard_normal(3), True), Tensor(rng.standard_normal(3), True)
+    h, *_ = batch_norm(x, gamma, beta)
+    y, *_ = batch_norm(h, gamma, beta, relu=True)
+    y.backward(rng.standard_normal(y.shape))
+    assert x.grad is not None
+    assert x.grad.shape == x.shape
+
+
 def test_leaves_never_share_a_gradient() -> None:
     a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
     gy = np.ones(2)

@@ -15,7 +15,7 @@ from resnet_np.kernels import is_compiled
 from resnet_np.models import STAGES
 from resnet_np.nn import AvgPool2d, Conv2d, Identity, Module, Sequential, Upsample
 from resnet_np.plan import Part, Plan, PlanCache, plan
-from resnet_np.plan.buffers import is_placed
+from resnet_np.plan.buffers import Workspace, is_placed
 from resnet_np.plan.steps import Convolution
 from resnet_np.plan.trace import trace
 from resnet_np.weights import TORCHVISION
@@ -601,3 +601,25 @@ def test_timings() -> None:
     assert by_name["conv1"].flops == 3 * 2 * (16 * 16 * 8) * (7 * 7 * 3)
     assert by_name["fc"].flops == 3 * 2 * 256 * 5
     assert by_name["fc"].moved == 4 * (3 * (256 + 5) + 256 * 5)
+
+
+def test_a_call_prepared_while_weights_changed_is_not_kept() -> None:
+    """Another thread may prepare a step anew just when this one gets its call ready."""
+    model, x = network(), images()
+    plan = plan_of(model, x)
+    step: Any = next(step for step in plan.steps if step.output in plan.layout.settled)
+    workspace = Workspace(plan.layout, len(x.data), x.data)
+    values = workspace.values(len(x.data))
+    values[0] = x.data
+
+    class Changing:
+        output, prepared = step.output, "old"
+
+        def ready(self, values: list[Any]) -> Any:
+            made, self.prepared = self.prepared, "new"
+            return made
+
+    changing: Any = Changing()
+    assert workspace.ready(changing, values) == "old"
+    assert workspace.ready(changing, values) == "new"
+    assert workspace.ready(changing, values) == "new"

@@ -73,6 +73,18 @@ def test_what_is_kept_makes_way_for_what_is_new(store: "arrays._Store") -> None:
     assert len(held) == 2 * LARGE
 
 
+def test_what_there_was_no_room_for_is_not_counted(
+    store: "arrays._Store", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(count: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(arrays, "_on_a_line", fail)
+    with pytest.raises(MemoryError):
+        aligned((LARGE,))
+    assert store.lent == store.most_lent == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=60))
 def test_no_two_share(steps: list[tuple[int, int]]) -> None:
     held: dict[int, np.ndarray] = {}

@@ -189,9 +189,10 @@ def turn_square(source, target):  # type: ignore[no-untyped-def]
     turn(source, 3, LANES + 2, target, 5, LANES + 7)
 
 
-def test_an_empty_batch() -> None:
-    x, w = np.zeros((0, 5, 5, 3), np.float32), np.ones((3, 3, 3, 4), np.float32)
+@pytest.mark.parametrize("side", [1, 5, 6, 12])
+def test_an_empty_batch(side: int) -> None:
+    x, w = np.zeros((0, side, side, 3), np.float32), np.ones((3, 3, 3, 4), np.float32)
     where: Any = ((1, 1), ((1, 1), (1, 1)))
     y = convolution.conv2d(x, w, None, *where)
-    assert y.shape == (0, 5, 5, 4)
+    assert y.shape == (0, side, side, 4)
     assert convolution.conv2d_gx(y, w, x.shape, *where).shape == x.shape
