@@ -13,8 +13,8 @@ from threading import Lock
 import numpy as np
 
 from resnet_np.kernels import Array, check_out
+from resnet_np.kernels.cpu.target import LINE
 
-LINE = 16  # numbers of a cache line: 64 bytes
 # Sizes come and go in another order on the way back: with less, some are missing in each step.
 SLACK = 1.25
 LEAST_KEPT = 32 * 1024  # numbers; with fewer, the system's own `malloc` does the same

@@ -26,7 +26,7 @@ from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import compiled
 from resnet_np.kernels.cpu.memory import clear, copy, turn
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS, SHARES, tile
-from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
+from resnet_np.kernels.cpu.tasks import new_counter, share, take, worker_count
 
 # Input numbers of a block. The block stays in the second-level cache (512 KiB and more) while all
 # panels of weights pass by.
@@ -286,7 +286,8 @@ def _convolve_blocks(
             source, x0 = x, ((n0 * grid.height + top) * grid.width - grid.left) * grid.channels
             pixels = _place_pixels(grid, n0, n1, p0, p1, grid.height, grid.width, x_at, y_at)
         y_block = grid.y_start + n0 * grid.y_image + p0 * grid.y_row
-        for panel in range(panels * group // groups, panels * (group + 1) // groups):
+        panel0, panel1 = share(panels, group, groups)
+        for panel in range(panel0, panel1):
             size = len(runs) * run * PANEL
             k0, w0 = panel * PANEL, panel * size
             y0 = y_block + k0

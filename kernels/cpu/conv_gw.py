@@ -40,7 +40,7 @@ from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS
 from resnet_np.kernels.cpu.target import TILE
-from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
+from resnet_np.kernels.cpu.tasks import new_counter, share, take, worker_count
 from resnet_np.kernels.cpu.vectors import Emitter
 
 # Numbers of x in one group of channels, and of gy in one panel, of a block: about what the
@@ -430,8 +430,9 @@ def _add_edge(gw, w0, pitch, fresh, edge, rows, columns):
 def _bounds(cut, block):
     """The images n0 to n1, and of these the rows p0 to p1, of a block."""
     i, j = block // cut.down, block % cut.down
-    n0, n1 = cut.images * i // cut.across, cut.images * (i + 1) // cut.across
-    return n0, n1, cut.rows * j // cut.down, cut.rows * (j + 1) // cut.down
+    n0, n1 = share(cut.images, i, cut.across)
+    p0, p1 = share(cut.rows, j, cut.down)
+    return n0, n1, p0, p1
 
 
 @compiled
@@ -484,18 +485,16 @@ def _sum_task(cut, x, x_end, gy, gy_end, gw, task, room):
     all_groups, all_panels, blocks = -(-cut.run // ROWS), -(-cut.k // PANEL), cut.across * cut.down
     k_range, rest = task % cut.k_ranges, task // cut.k_ranges
     c_range, pixel_range = rest % cut.c_ranges, rest // cut.c_ranges
-    panel0 = all_panels * k_range // cut.k_ranges
-    panels = all_panels * (k_range + 1) // cut.k_ranges - panel0
-    group0 = all_groups * c_range // cut.c_ranges
-    groups = all_groups * (c_range + 1) // cut.c_ranges - group0
+    panel0, panel1 = share(all_panels, k_range, cut.k_ranges)
+    group0, group1 = share(all_groups, c_range, cut.c_ranges)
+    panels, groups = panel1 - panel0, group1 - group0
     w0 = pixel_range * cut.taps_r * cut.taps_s * cut.run * cut.k
-    first = blocks * pixel_range // cut.pixel_ranges
-    last = blocks * (pixel_range + 1) // cut.pixel_ranges - 1
-    for block in range(first, last + 1):
+    first, stop = share(blocks, pixel_range, cut.pixel_ranges)
+    for block in range(first, stop):
         n0, n1, p0, p1 = _bounds(cut, block)
         _copy_window(cut, x, x_end, n0, n1, p0, p1, group0, groups, room)
         pixels = _copy_gradients(cut, gy, gy_end, n0, n1, p0, p1, panel0, panels, room)
-        ahead = _places(cut, min(block + 1, last))
+        ahead = _places(cut, min(block + 1, stop - 1))
         _add_block(
             cut, x, gy, gw, w0, block == first,
             group0, groups, panel0, panels, pixels, ahead, room,

@@ -42,12 +42,11 @@ from numba.extending import intrinsic
 
 from resnet_np.kernels import Array
 from resnet_np.kernels.cpu.compiling import COMPILED
-from resnet_np.kernels.cpu.target import TILE
+from resnet_np.kernels.cpu.target import LINE, TILE
 from resnet_np.kernels.cpu.vectors import Emitter
 
 ROWS, LANES, PANEL = TILE.rows, TILE.lanes, TILE.channels
 UNROLL = 4  # steps of the loop over c in one turn
-LINE = 16  # numbers of a cache line
 AHEAD = 8  # numbers of weights that are fetched in advance in each step
 SHARES = PANEL // AHEAD  # so many tiles fetch a whole panel
 

@@ -441,6 +441,19 @@ def _spread_all(blocks, gy, y, x, mean, a, b, c, relu, gx, has_g, g, workers, co
             task = blocks.tasks - 1 - take(counter)
 
 
+def _shortcut_gradient(
+    gy: Array, gx: Array, residual: bool, relu: bool
+) -> tuple[bool, Array, Array | None]:
+    """Whether a pass has to write g, where (anywhere, if not), and the shortcut's gradient.
+
+    That is g; without ReLU it is gy itself.
+    """
+    if not relu or not residual:
+        return False, gx, gy if residual else None
+    g = aligned(gy.shape)
+    return True, g, g
+
+
 def batch_norm_g(
     gy: Array,
     x: Array,
@@ -461,9 +474,7 @@ def batch_norm_g(
     if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
         return array.batch_norm_g(gy, x, y, gamma, mean, var, eps, residual, relu, out)
     gx, blocks = empty(out, x.shape), _cut(x)
-    has_g = relu and residual  # else there is none, or it is gy itself
-    g = aligned(x.shape) if has_g else gx
-    gresidual = g if has_g else gy if residual else None
+    has_g, g, gresidual = _shortcut_gradient(gy, gx, residual, relu)
     gy, x, means = _flat(gy), _flat(x), _columns(mean, blocks)
     y = _flat(y) if relu else gy
     gbeta, product = _sums(blocks, gy, y, x, means, relu)
@@ -520,9 +531,7 @@ def fixed_batch_norm_g(
     if not _suits(gy, x, y if relu else None, channels=(gamma, mean, var)):
         return array.fixed_batch_norm_g(gy, x, y, gamma, mean, var, eps, residual, relu, out)
     gx, blocks = empty(out, gy.shape), _cut(gy)
-    has_g = relu and residual
-    g = aligned(gy.shape) if has_g else gx
-    gresidual = g if has_g else gy if residual else None
+    has_g, g, gresidual = _shortcut_gradient(gy, gx, residual, relu)
     gy = _flat(gy)
     y = _flat(y) if relu else gy
     std = np.sqrt(var.astype(np.float64) + eps)

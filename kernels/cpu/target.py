@@ -5,6 +5,8 @@ Numba's target is asked, not the machine: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES 
 
 from dataclasses import dataclass
 
+LINE = 16  # numbers of a cache line: 64 bytes
+
 
 @dataclass(frozen=True)
 class Tile:

@@ -20,7 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from resnet_np.kernels import Array
-from resnet_np.kernels.cpu.compiling import COMPILED
+from resnet_np.kernels.cpu.compiling import COMPILED, compiled
 
 
 def slow_take(counter: Array) -> int:
@@ -42,6 +42,12 @@ def _take(typing: Any, counter: Any) -> Any:
 
 
 take = _take if COMPILED else slow_take
+
+
+@compiled
+def share(count, part, parts):
+    """Where the part begins, and where it ends, if range(count) is cut into even parts."""
+    return count * part // parts, count * (part + 1) // parts
 
 
 def new_counter() -> Array:

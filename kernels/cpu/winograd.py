@@ -52,7 +52,8 @@ from resnet_np.kernels import Array, Padding, Pair, output_sizes
 from resnet_np.kernels.cpu.arrays import aligned
 from resnet_np.kernels.cpu.compiling import COMPILED, compiled
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS, SHARES, tile
-from resnet_np.kernels.cpu.tasks import new_counter, take, worker_count
+from resnet_np.kernels.cpu.target import LINE
+from resnet_np.kernels.cpu.tasks import new_counter, share, take, worker_count
 from resnet_np.kernels.cpu.vectors import Emitter
 
 Matrix = list[list[float]]
@@ -92,7 +93,6 @@ MOST_TILES = 48
 # At least so many tasks for each worker, and at most such a part of the time without one.
 TASKS_PER_WORKER, MOST_IDLE = 2, 0.1
 LEAST_GAIN = 1.4  # fewer products than in the plain convolution by this factor pay the transforms
-LINE = 16  # numbers of a cache line
 
 
 # --- the transforms ------------------------------------------------------------------------------
@@ -325,12 +325,11 @@ def pack(w: Array, m: int) -> Array:
 # --- the convolution -----------------------------------------------------------------------------
 
 
-class Layer(NamedTuple):
+class Tiling(NamedTuple):
     """x [images, height, width, channels], y [images, rows, columns, k], cut into tiles of m x m.
 
     top, left : the border of zeros
     down, across : how many tiles cover an image
-    group, parts : a task is `group` tiles, and one of so many parts of the output channels
     """
 
     images: int
@@ -345,48 +344,57 @@ class Layer(NamedTuple):
     m: int
     down: int
     across: int
-    group: int
-    parts: int
+
+
+def cut_tiles(
+    x_shape: tuple[int, ...], y_shape: tuple[int, ...], padding: Padding, m: int
+) -> Tiling:
+    """As few tiles as cover the outputs."""
+    n, h, w, c = x_shape
+    _, p, q, k = y_shape
+    (top, _), (left, _) = padding
+    return Tiling(n, h, w, c, p, q, k, top, left, m, -(-p // m), -(-q // m))
 
 
 @compiled
-def tile_place(layer, number):
+def tile_place(tiling, number):
     """Image, first row and first column of a tile."""
-    image, place = divmod(number, layer.down * layer.across)
-    return image, place // layer.across * layer.m, place % layer.across * layer.m
+    image, place = divmod(number, tiling.down * tiling.across)
+    return image, place // tiling.across * tiling.m, place % tiling.across * tiling.m
 
 
 @compiled
-def _transform_input(layer, x, first, last, zeros, v):
+def _transform_input(tiling, x, first, last, zeros, v):
     """V of the tiles from first to last: [a*a, tiles, C]."""
-    plane = len(v) // (layer.m + 2) ** 2
-    c, row, count = layer.channels, layer.width * layer.channels, layer.channels // LANES
+    plane = len(v) // (tiling.m + 2) ** 2
+    c, row, count = tiling.channels, tiling.width * tiling.channels, tiling.channels // LANES
     for number in range(first, last):
-        image, p, q = tile_place(layer, number)
-        y, x0 = p - layer.top, q - layer.left
-        start, v0 = (image * layer.height + y) * row + x0 * c, (number - first) * c
-        if layer.m == 2:
+        image, p, q = tile_place(tiling, number)
+        y, x0 = p - tiling.top, q - tiling.left
+        start, v0 = (image * tiling.height + y) * row + x0 * c, (number - first) * c
+        if tiling.m == 2:
             input_2(
-                x, start, row, c, -y, layer.height - y, -x0, layer.width - x0, zeros,
+                x, start, row, c, -y, tiling.height - y, -x0, tiling.width - x0, zeros,
                 v, v0, plane, count,
             )  # fmt: skip
         else:
             input_4(
-                x, start, row, c, -y, layer.height - y, -x0, layer.width - x0, zeros,
+                x, start, row, c, -y, tiling.height - y, -x0, tiling.width - x0, zeros,
                 v, v0, plane, count,
             )  # fmt: skip
 
 
 @compiled
-def _transform_output(layer, sums, first, last, panel0, panel1, b, r, y, has_r, relu):
+def _transform_output(tiling, sums, first, last, panel0, panel1, b, r, y, has_r, relu):
     """Y of the tiles from first to last, for some panels of output channels."""
-    m, k, row, plane = layer.m, layer.k, layer.columns * layer.k, len(sums) // (layer.m + 2) ** 2
+    m, k, row = tiling.m, tiling.k, tiling.columns * tiling.k
+    plane = len(sums) // (m + 2) ** 2
     k0, pitch = panel0 * PANEL, (panel1 - panel0) * PANEL
     count = min(pitch, k - k0) // LANES
     for number in range(first, last):
-        image, p, q = tile_place(layer, number)
-        rows, columns = min(m, layer.rows - p), min(m, layer.columns - q)
-        at, y0 = (number - first) * pitch, (image * layer.rows + p) * row + q * k + k0
+        image, p, q = tile_place(tiling, number)
+        rows, columns = min(m, tiling.rows - p), min(m, tiling.columns - q)
+        at, y0 = (number - first) * pitch, (image * tiling.rows + p) * row + q * k + k0
         if m == 2:
             _output_2(
                 sums, at, plane, y, y0, row, k, rows, columns, b, k0, r, has_r, relu, count
@@ -398,13 +406,13 @@ def _transform_output(layer, sums, first, last, panel0, panel1, b, r, y, has_r, 
 
 
 @compiled
-def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, runs):
+def _multiply(tiling, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, runs):
     """M = V @ U for each place, for some panels of output channels: the sum over c.
 
     v : [a*a, tiles, C], sums : [a*a, tiles, PANEL * number of panels], both with planes as large
         as the buffers allow
     """
-    c, places, panels = layer.channels, (layer.m + 2) ** 2, -(-layer.k // PANEL)
+    c, places, panels = tiling.channels, (tiling.m + 2) ** 2, -(-tiling.k // PANEL)
     size = c * PANEL
     v_plane, sums_plane = len(v) // places, len(sums) // places
     filled = -(-tiles // ROWS) * ROWS
@@ -425,22 +433,24 @@ def _multiply(layer, u, v, sums, tiles, panel0, panel1, v_at, sums_at, zeros, ru
 
 
 @compiled(parallel=True)
-def _convolve(layer, x, u, b, r, y, has_r, relu, zeros, runs, vs, sums, places, counter):
-    tiles, panels = layer.images * layer.down * layer.across, -(-layer.k // PANEL)
-    tasks = -(-tiles // layer.group) * layer.parts
+def _convolve(
+    tiling, group, parts, x, u, b, r, y, has_r, relu, zeros, runs, vs, sums, places, counter
+):
+    tiles, panels = tiling.images * tiling.down * tiling.across, -(-tiling.k // PANEL)
+    tasks = -(-tiles // group) * parts
     for worker in prange(len(vs)):
         task = take(counter)
         while task < tasks:
-            first, part = task // layer.parts * layer.group, task % layer.parts
-            last = min(tiles, first + layer.group)
-            panel0, panel1 = panels * part // layer.parts, panels * (part + 1) // layer.parts
-            _transform_input(layer, x, first, last, zeros, vs[worker])
+            first, part = task // parts * group, task % parts
+            last = min(tiles, first + group)
+            panel0, panel1 = share(panels, part, parts)
+            _transform_input(tiling, x, first, last, zeros, vs[worker])
             _multiply(
-                layer, u, vs[worker], sums[worker], last - first, panel0, panel1,
+                tiling, u, vs[worker], sums[worker], last - first, panel0, panel1,
                 places[worker, 0], places[worker, 1], zeros, runs,
             )  # fmt: skip
             _transform_output(
-                layer, sums[worker], first, last, panel0, panel1, b, r, y, has_r, relu
+                tiling, sums[worker], first, last, panel0, panel1, b, r, y, has_r, relu
             )
             task = take(counter)
 
@@ -492,20 +502,16 @@ def ready(
     x [N, H, W, C], y and residual [N, P, Q, K] are contiguous; y may be the residual. u as from
     `pack`; bias [K] or longer.
     """
-    n, h, w, c = x.shape
-    _, p, q, _ = y.shape
-    (top, _), (left, _) = padding
-    down, across = -(-p // m), -(-q // m)
+    tiling, c = cut_tiles(x.shape, y.shape, padding, m), x.shape[3]
     places, panels = (m + 2) ** 2, u.shape[1]
-    tiles = max(1, n * down * across)
+    tiles = max(1, tiling.images * tiling.down * tiling.across)
     groups = -(-tiles // MOST_TILES)
     group = -(-tiles // (groups * ROWS)) * ROWS
     parts = _parts(groups, panels, worker_count())
-    layer = Layer(n, h, w, c, p, q, k, top, left, m, down, across, group, parts)
     # One cache line more than a plane needs, or all planes would share one set of the cache.
     v_plane, sums_plane = group * c + LINE, group * -(-panels // parts) * PANEL + LINE
     fixed = (
-        layer, x.reshape(-1), u.reshape(-1), bias,
+        tiling, group, parts, x.reshape(-1), u.reshape(-1), bias,
         (y if residual is None else residual).reshape(-1), y.reshape(-1),
         residual is not None, relu, np.zeros(max(c, PANEL), np.float32), np.zeros(1, np.int64),
     )  # fmt: skip

@@ -49,14 +49,16 @@ from resnet_np.kernels.cpu.arrays import aligned, empty
 from resnet_np.kernels.cpu.compiling import compiled
 from resnet_np.kernels.cpu.conv_gw import AHEAD, add_tile, up
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL, ROWS
-from resnet_np.kernels.cpu.tasks import take, worker_count
+from resnet_np.kernels.cpu.target import LINE
+from resnet_np.kernels.cpu.tasks import share, take, worker_count
 from resnet_np.kernels.cpu.winograd import (
     A2,
     A4,
     G2,
     G4,
-    LINE,
     Matrix,
+    Tiling,
+    cut_tiles,
     input_2,
     input_4,
     make_transform,
@@ -86,123 +88,84 @@ _back_2, _back_4 = make_transform(_transposed(G2)), make_transform(_transposed(G
 
 
 class Work(NamedTuple):
-    """x [images, height, width, channels], gy [images, rows, columns, k], in tiles of m x m of gy.
+    """How tiles and products are shared out.
 
-    top, left : the border of zeros
-    down, across : how many tiles cover an image
     chunks, chunk : how many chunks there are, and how many tiles the largest has
     c_ranges, k_ranges : tasks of products
     """
 
-    images: int
-    height: int
-    width: int
-    channels: int
-    rows: int
-    columns: int
-    k: int
-    top: int
-    left: int
-    m: int
-    down: int
-    across: int
     chunks: int
     chunk: int
     c_ranges: int
     k_ranges: int
 
-    @property
-    def places(self) -> int:
-        return (self.m + 2) ** 2
 
-    @property
-    def blocks(self) -> int:
-        return up(self.channels, BLOCK)
-
-    @property
-    def panels(self) -> int:
-        return up(self.k, PANEL)
-
-    @property
-    def part(self) -> int:
-        """Numbers of the largest part of dU[i, j] that a task has."""
-        groups = up(up(self.channels, ROWS), self.c_ranges)
-        return groups * ROWS * up(self.panels, self.k_ranges) * PANEL
-
-
-def cut(x_shape: tuple[int, ...], gy_shape: tuple[int, ...], padding: Padding, m: int) -> Work:
-    """How conv2d_gw goes about these shapes."""
-    n, h, w, c = x_shape
-    _, p, q, k = gy_shape
-    (top, _), (left, _) = padding
-    down, across = up(p, m), up(q, m)
-    chunks = max(1, up(n * down * across, MOST_TILES))
-    c_ranges = min(MOST_RANGES, up(up(c, ROWS), LEAST_GROUPS))
-    k_ranges = min(MOST_RANGES, up(up(k, PANEL), LEAST_PANELS))
-    return Work(
-        n, h, w, c, p, q, k, top, left, m, down, across,
-        chunks, up(n * down * across, chunks), c_ranges, k_ranges,
-    )  # fmt: skip
+def share_out(tiling: Tiling) -> Work:
+    tiles = tiling.images * tiling.down * tiling.across
+    chunks = max(1, up(tiles, MOST_TILES))
+    c_ranges = min(MOST_RANGES, up(up(tiling.channels, ROWS), LEAST_GROUPS))
+    k_ranges = min(MOST_RANGES, up(up(tiling.k, PANEL), LEAST_PANELS))
+    return Work(chunks, up(tiles, chunks), c_ranges, k_ranges)
 
 
 # --- the transforms ------------------------------------------------------------------------------
 
 
 @compiled
-def _transform_x(work, x, begin, first, last, zeros, v):
-    """V of the tiles from first to last of the chunk that begins at `begin`.
+def _transform_x(tiling, chunk, x, begin, first, last, zeros, v):
+    """V of the tiles from first to last, of a chunk of so many that begins at `begin`.
 
     v : [a*a, blocks of C, tiles of the chunk, BLOCK]
     """
-    c, row, plane = work.channels, work.width * work.channels, len(v) // (work.m + 2) ** 2
+    c, row, plane = tiling.channels, tiling.width * tiling.channels, len(v) // (tiling.m + 2) ** 2
     for number in range(first, last):
-        image, p, q = tile_place(work, number)
-        y, x0 = p - work.top, q - work.left
-        start, v0 = (image * work.height + y) * row + x0 * c, (number - begin) * BLOCK
+        image, p, q = tile_place(tiling, number)
+        y, x0 = p - tiling.top, q - tiling.left
+        start, v0 = (image * tiling.height + y) * row + x0 * c, (number - begin) * BLOCK
         for c0 in range(0, c, BLOCK):
             count = min(BLOCK, c - c0) // LANES
-            if work.m == 2:
+            if tiling.m == 2:
                 input_2(
-                    x, start + c0, row, c, -y, work.height - y, -x0, work.width - x0, zeros,
-                    v, v0 + c0 * work.chunk, plane, count,
+                    x, start + c0, row, c, -y, tiling.height - y, -x0, tiling.width - x0, zeros,
+                    v, v0 + c0 * chunk, plane, count,
                 )  # fmt: skip
             else:
                 input_4(
-                    x, start + c0, row, c, -y, work.height - y, -x0, work.width - x0, zeros,
-                    v, v0 + c0 * work.chunk, plane, count,
+                    x, start + c0, row, c, -y, tiling.height - y, -x0, tiling.width - x0, zeros,
+                    v, v0 + c0 * chunk, plane, count,
                 )  # fmt: skip
 
 
 @compiled
-def _transform_gy(work, gy, begin, first, last, zeros, z):
+def _transform_gy(tiling, chunk, gy, begin, first, last, zeros, z):
     """Z, likewise: [a*a, panels of K, tiles of the chunk, PANEL]."""
-    k, row, plane = work.k, work.columns * work.k, len(z) // (work.m + 2) ** 2
+    k, row, plane = tiling.k, tiling.columns * tiling.k, len(z) // (tiling.m + 2) ** 2
     for number in range(first, last):
-        image, p, q = tile_place(work, number)
-        start, z0 = (image * work.rows + p) * row + q * k, (number - begin) * PANEL
+        image, p, q = tile_place(tiling, number)
+        start, z0 = (image * tiling.rows + p) * row + q * k, (number - begin) * PANEL
         for k0 in range(0, k, PANEL):
             count = min(PANEL, k - k0) // LANES
-            if work.m == 2:
+            if tiling.m == 2:
                 _gradient_2(
-                    gy, start + k0, row, k, 0, work.rows - p, 0, work.columns - q, zeros,
-                    z, z0 + k0 * work.chunk, plane, count,
+                    gy, start + k0, row, k, 0, tiling.rows - p, 0, tiling.columns - q, zeros,
+                    z, z0 + k0 * chunk, plane, count,
                 )  # fmt: skip
             else:
                 _gradient_4(
-                    gy, start + k0, row, k, 0, work.rows - p, 0, work.columns - q, zeros,
-                    z, z0 + k0 * work.chunk, plane, count,
+                    gy, start + k0, row, k, 0, tiling.rows - p, 0, tiling.columns - q, zeros,
+                    z, z0 + k0 * chunk, plane, count,
                 )  # fmt: skip
 
 
 @compiled
-def _transform_back(work, du, group0, group1, panel0, panel1, zeros, gw):
+def _transform_back(tiling, du, group0, group1, panel0, panel1, zeros, gw):
     """gw = G^T dU G, for some groups of input channels and some panels of output channels."""
-    a, k, k0 = work.m + 2, work.k, panel0 * PANEL
+    a, k, k0 = tiling.m + 2, tiling.k, panel0 * PANEL
     plane, pitch = len(du) // a**2, (panel1 - panel0) * PANEL
-    count, tap = min(pitch, k - k0) // LANES, work.channels * k
-    for c in range(group0 * ROWS, min(group1 * ROWS, work.channels)):
+    count, tap = min(pitch, k - k0) // LANES, tiling.channels * k
+    for c in range(group0 * ROWS, min(group1 * ROWS, tiling.channels)):
         at, start = (c - group0 * ROWS) * pitch, c * k + k0
-        if work.m == 2:
+        if tiling.m == 2:
             _back_2(du, at, a * plane, plane, 0, a, 0, a, zeros, gw, start, tap, count)
         else:
             _back_4(du, at, a * plane, plane, 0, a, 0, a, zeros, gw, start, tap, count)
@@ -212,12 +175,12 @@ def _transform_back(work, du, group0, group1, panel0, panel1, zeros, gw):
 
 
 @compiled
-def _multiply(work, v, z, v_at, tiles, group0, group1, panel0, panel1, fresh, du):
+def _multiply(tiling, work, v, z, v_at, tiles, group0, group1, panel0, panel1, fresh, du):
     """dU += V^T Z for each place; meanwhile the next place's V and Z are fetched.
 
     du : [a*a, groups * ROWS, panels * PANEL]; with `fresh`, it starts from zero
     """
-    places, pitch = (work.m + 2) ** 2, (panel1 - panel0) * PANEL
+    places, pitch = (tiling.m + 2) ** 2, (panel1 - panel0) * PANEL
     v_plane, z_plane, du_plane = len(v) // places, len(z) // places, len(du) // places
     v_first, v_last = group0 * ROWS // BLOCK * BLOCK * work.chunk, group1 * ROWS * work.chunk
     z_first, z_last = panel0 * PANEL * work.chunk, panel1 * PANEL * work.chunk
@@ -235,41 +198,38 @@ def _multiply(work, v, z, v_at, tiles, group0, group1, panel0, panel1, fresh, du
 
 
 @compiled
-def _products_task(work, v, z, v_at, chunk, tiles, task, du, zeros, gw):
+def _products_task(tiling, work, v, z, v_at, chunk, tiles, task, du, zeros, gw):
     """One task: a part of dU, and of gw if it was the last chunk."""
-    all_groups, all_panels = -(-work.channels // ROWS), -(-work.k // PANEL)
     c_range, k_range = task % work.c_ranges, task // work.c_ranges
-    group0 = all_groups * c_range // work.c_ranges
-    group1 = all_groups * (c_range + 1) // work.c_ranges
-    panel0 = all_panels * k_range // work.k_ranges
-    panel1 = all_panels * (k_range + 1) // work.k_ranges
-    _multiply(work, v, z, v_at, tiles, group0, group1, panel0, panel1, chunk == 0, du)
+    group0, group1 = share(-(-tiling.channels // ROWS), c_range, work.c_ranges)
+    panel0, panel1 = share(-(-tiling.k // PANEL), k_range, work.k_ranges)
+    _multiply(tiling, work, v, z, v_at, tiles, group0, group1, panel0, panel1, chunk == 0, du)
     if chunk == work.chunks - 1:
-        _transform_back(work, du, group0, group1, panel0, panel1, zeros, gw)
+        _transform_back(tiling, du, group0, group1, panel0, panel1, zeros, gw)
 
 
 @compiled(parallel=True)
-def _sum_tiles(work, x, gy, v, z, v_at, du, zeros, gw, counters, workers):
+def _sum_tiles(tiling, work, x, gy, v, z, v_at, du, zeros, gw, counters, workers):
     """All chunks, each in two steps: first V and Z, then the products.
 
     du : [tasks, part of dU]; for one chunk only, [workers, part of dU]
     counters : [chunks, 2, 1]
     """
-    all_tiles, tasks = work.images * work.down * work.across, work.c_ranges * work.k_ranges
+    tasks, all_tiles = work.c_ranges * work.k_ranges, tiling.images * tiling.down * tiling.across
     for chunk in range(work.chunks):
-        begin, end = all_tiles * chunk // work.chunks, all_tiles * (chunk + 1) // work.chunks
+        begin, end = share(all_tiles, chunk, work.chunks)
         for _ in prange(workers):
             first = begin + take(counters[chunk, 0]) * GROUP
             while first < end:
                 last = min(end, first + GROUP)
-                _transform_x(work, x, begin, first, last, zeros, v)
-                _transform_gy(work, gy, begin, first, last, zeros, z)
+                _transform_x(tiling, work.chunk, x, begin, first, last, zeros, v)
+                _transform_gy(tiling, work.chunk, gy, begin, first, last, zeros, z)
                 first = begin + take(counters[chunk, 0]) * GROUP
         for worker in prange(workers):
             task = take(counters[chunk, 1])
             while task < tasks:
                 part = du[worker] if work.chunks == 1 else du[task]
-                _products_task(work, v, z, v_at, chunk, end - begin, task, part, zeros, gw)
+                _products_task(tiling, work, v, z, v_at, chunk, end - begin, task, part, zeros, gw)
                 task = take(counters[chunk, 1])
 
 
@@ -299,22 +259,26 @@ def conv2d_gw(
     out: Array | None = None,
 ) -> Array:
     """As `array.conv2d_gw` with stride (1, 1), by tiles of m x m (2 or 4)."""
-    gw = empty(out, w_shape)
-    work, workers = cut(x.shape, gy.shape, padding, m), worker_count()
+    gw, workers = empty(out, w_shape), worker_count()
+    tiling = cut_tiles(x.shape, gy.shape, padding, m)
+    work, places = share_out(tiling), (m + 2) ** 2
+    _, _, c, k = w_shape
+    blocks, panels = up(c, BLOCK), up(k, PANEL)
     # One cache line more than a plane needs, or all planes would share one set of the cache.
-    v = aligned((work.places, work.blocks * BLOCK * work.chunk + LINE))
-    z = aligned((work.places, work.panels * PANEL * work.chunk + LINE))
+    v = aligned((places, blocks * BLOCK * work.chunk + LINE))
+    z = aligned((places, panels * PANEL * work.chunk + LINE))
     # Channels that are not there: nobody keeps their sums.
-    if work.channels % BLOCK:
-        v[:, (work.blocks - 1) * BLOCK * work.chunk :] = 0
-    if work.k % PANEL:
-        z[:, (work.panels - 1) * PANEL * work.chunk :] = 0
+    if c % BLOCK:
+        v[:, (blocks - 1) * BLOCK * work.chunk :] = 0
+    if k % PANEL:
+        z[:, (panels - 1) * PANEL * work.chunk :] = 0
     parts = workers if work.chunks == 1 else work.c_ranges * work.k_ranges
+    largest = up(up(c, ROWS), work.c_ranges) * ROWS * up(panels, work.k_ranges) * PANEL
     _sum_tiles(
-        work, np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1),
+        tiling, work, np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gy).reshape(-1),
         v.reshape(-1), z.reshape(-1), np.arange(work.chunk) * BLOCK,
-        aligned((parts, work.places * (work.part + LINE))),
-        np.zeros(max(work.channels, work.k), np.float32), gw.reshape(-1),
+        aligned((parts, places * (largest + LINE))),
+        np.zeros(max(c, k), np.float32), gw.reshape(-1),
         np.zeros((work.chunks, 2, 1), np.int64), workers,
     )  # fmt: skip
     return gw
