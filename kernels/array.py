@@ -510,31 +510,50 @@ def softmax_cross_entropy_gx(gy: Array, p: Array, t: Array, out: Array | None = 
     return gx
 
 
-# --- optimizer steps: these write into the parameter and its state --------------------------------
+# --- optimizer steps: these write into the parameters and their states ---------------------------
+#
+# A step changes many parameters: lists of them, of their gradients and of their states, all in the
+# same order. They share the numbers that come behind the lists.
+
+
+def unscale_step(gs: list[Array], factor: float) -> bool:
+    """g *= factor for each of them; whether all of them are finite."""
+    finite = True
+    for g in gs:
+        g *= factor
+        finite = finite and bool(get_array_module(g).isfinite(g).all())
+    return finite
 
 
 def sgd_step(
-    w: Array, g: Array, v: Array | None, lr: float, momentum: float, nesterov: bool, decay: float
+    ws: list[Array],
+    gs: list[Array],
+    vs: list[Array] | None,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    decay: float,
 ) -> None:
     """g += decay * w;  v = momentum * v + g;  w -= lr * v.  Nesterov: w -= lr * (g + momentum * v).
 
-    PyTorch's form: the learning rate multiplies the velocity, not what goes into it. `v` starts as
+    PyTorch's form: the learning rate multiplies the velocity, not what goes into it. `vs` start as
     zeros, and may be None without momentum.
     """
-    if decay:
-        g = g + decay * w
-    if v is not None:
-        v *= momentum
-        v += g
-        g = g + momentum * v if nesterov else v
-    w -= lr * g
+    for w, g, v in zip(ws, gs, vs or [None] * len(ws), strict=True):
+        if decay:
+            g = g + decay * w
+        if v is not None:
+            v *= momentum
+            v += g
+            g = g + momentum * v if nesterov else v
+        w -= lr * g
 
 
 def rmsprop_step(
-    w: Array,
-    g: Array,
-    square: Array,
-    v: Array | None,
+    ws: list[Array],
+    gs: list[Array],
+    squares: list[Array],
+    vs: list[Array] | None,
     lr: float,
     alpha: float,
     eps: float,
@@ -545,23 +564,24 @@ def rmsprop_step(
 
     With momentum the quotient goes through `v` first (Hinton's lecture 6e; PyTorch's form).
     """
-    if decay:
-        g = g + decay * w
-    square *= alpha
-    square += (1 - alpha) * g * g
-    step = g / (square**0.5 + eps)
-    if v is not None:
-        v *= momentum
-        v += step
-        step = v
-    w -= lr * step
+    for w, g, square, v in zip(ws, gs, squares, vs or [None] * len(ws), strict=True):
+        if decay:
+            g = g + decay * w
+        square *= alpha
+        square += (1 - alpha) * g * g
+        step = g / (square**0.5 + eps)
+        if v is not None:
+            v *= momentum
+            v += step
+            step = v
+        w -= lr * step
 
 
 def adam_step(
-    w: Array,
-    g: Array,
-    m: Array,
-    v: Array,
+    ws: list[Array],
+    gs: list[Array],
+    ms: list[Array],
+    vs: list[Array],
     step: int,
     lr: float,
     betas: tuple[float, float],
@@ -575,13 +595,14 @@ def adam_step(
     Ba 2015, algorithm 1). `decoupled` is AdamW (Loshchilov & Hutter 2019): the decay shrinks the
     weight itself and does not pass through m and v.
     """
-    if decoupled:
-        w *= 1 - lr * decay
-    elif decay:
-        g = g + decay * w
-    m *= betas[0]
-    m += (1 - betas[0]) * g
-    v *= betas[1]
-    v += (1 - betas[1]) * g * g
-    denominator = (v / (1 - betas[1] ** step)) ** 0.5 + eps
-    w -= (lr / (1 - betas[0] ** step)) * m / denominator
+    for w, g, m, v in zip(ws, gs, ms, vs, strict=True):
+        if decoupled:
+            w *= 1 - lr * decay
+        elif decay:
+            g = g + decay * w
+        m *= betas[0]
+        m += (1 - betas[0]) * g
+        v *= betas[1]
+        v += (1 - betas[1]) * g * g
+        denominator = (v / (1 - betas[1] ** step)) ** 0.5 + eps
+        w -= (lr / (1 - betas[0] ** step)) * m / denominator

@@ -4,7 +4,7 @@ Nothing runs these but tests and readers. The faster versions, which have the sa
 signatures, are held against them. Names and shapes are explained in `resnet_np.kernels`.
 """
 
-from math import exp, log, sqrt
+from math import exp, isfinite, log, sqrt
 
 import numpy as np
 
@@ -393,23 +393,40 @@ def softmax_cross_entropy_gx(gy: Array, p: Array, t: Array, out: Array | None = 
 # --- optimizer steps -----------------------------------------------------------------------------
 
 
+def unscale_step(gs: list[Array], factor: float) -> bool:
+    """One number after the other: multiplied in place; whether none was infinite or NaN."""
+    finite = True
+    for g in gs:
+        for i in np.ndindex(g.shape):
+            g[i] = factor * g[i]
+            finite = finite and isfinite(g[i])
+    return finite
+
+
 def sgd_step(
-    w: Array, g: Array, v: Array | None, lr: float, momentum: float, nesterov: bool, decay: float
+    ws: list[Array],
+    gs: list[Array],
+    vs: list[Array] | None,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    decay: float,
 ) -> None:
     """One weight after the other; see `resnet_np.kernels.array` for the rule."""
-    for i in np.ndindex(w.shape):
-        gradient = g[i] + decay * w[i]
-        if v is not None:
-            v[i] = momentum * v[i] + gradient
-            gradient = gradient + momentum * v[i] if nesterov else v[i]
-        w[i] = w[i] - lr * gradient
+    for w, g, v in zip(ws, gs, vs or [None] * len(ws), strict=True):
+        for i in np.ndindex(w.shape):
+            gradient = g[i] + decay * w[i]
+            if v is not None:
+                v[i] = momentum * v[i] + gradient
+                gradient = gradient + momentum * v[i] if nesterov else v[i]
+            w[i] = w[i] - lr * gradient
 
 
 def rmsprop_step(
-    w: Array,
-    g: Array,
-    square: Array,
-    v: Array | None,
+    ws: list[Array],
+    gs: list[Array],
+    squares: list[Array],
+    vs: list[Array] | None,
     lr: float,
     alpha: float,
     eps: float,
@@ -417,21 +434,22 @@ def rmsprop_step(
     decay: float,
 ) -> None:
     """One weight after the other."""
-    for i in np.ndindex(w.shape):
-        gradient = g[i] + decay * w[i]
-        square[i] = alpha * square[i] + (1 - alpha) * gradient**2
-        step = gradient / (sqrt(square[i]) + eps)
-        if v is not None:
-            v[i] = momentum * v[i] + step
-            step = v[i]
-        w[i] = w[i] - lr * step
+    for w, g, square, v in zip(ws, gs, squares, vs or [None] * len(ws), strict=True):
+        for i in np.ndindex(w.shape):
+            gradient = g[i] + decay * w[i]
+            square[i] = alpha * square[i] + (1 - alpha) * gradient**2
+            step = gradient / (sqrt(square[i]) + eps)
+            if v is not None:
+                v[i] = momentum * v[i] + step
+                step = v[i]
+            w[i] = w[i] - lr * step
 
 
 def adam_step(
-    w: Array,
-    g: Array,
-    m: Array,
-    v: Array,
+    ws: list[Array],
+    gs: list[Array],
+    ms: list[Array],
+    vs: list[Array],
     step: int,
     lr: float,
     betas: tuple[float, float],
@@ -440,14 +458,15 @@ def adam_step(
     decoupled: bool,
 ) -> None:
     """One weight after the other."""
-    for i in np.ndindex(w.shape):
-        gradient = g[i]
-        if decoupled:
-            w[i] = w[i] - lr * decay * w[i]
-        else:
-            gradient = gradient + decay * w[i]
-        m[i] = betas[0] * m[i] + (1 - betas[0]) * gradient
-        v[i] = betas[1] * v[i] + (1 - betas[1]) * gradient**2
-        mhat = m[i] / (1 - betas[0] ** step)
-        vhat = v[i] / (1 - betas[1] ** step)
-        w[i] = w[i] - lr * mhat / (sqrt(vhat) + eps)
+    for w, g, m, v in zip(ws, gs, ms, vs, strict=True):
+        for i in np.ndindex(w.shape):
+            gradient = g[i]
+            if decoupled:
+                w[i] = w[i] - lr * decay * w[i]
+            else:
+                gradient = gradient + decay * w[i]
+            m[i] = betas[0] * m[i] + (1 - betas[0]) * gradient
+            v[i] = betas[1] * v[i] + (1 - betas[1]) * gradient**2
+            mhat = m[i] / (1 - betas[0] ** step)
+            vhat = v[i] / (1 - betas[1] ** step)
+            w[i] = w[i] - lr * mhat / (sqrt(vhat) + eps)

@@ -18,6 +18,7 @@ from resnet_np.kernels.array import (
     softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_gx,
+    unscale_step,
     upsample_nearest,
     upsample_nearest_gx,
 )
@@ -47,5 +48,6 @@ __all__ = [
     "bias_gb", "conv2d", "conv2d_gw", "conv2d_gx", "fixed_batch_norm", "fixed_batch_norm_g",
     "global_avg_pool", "global_avg_pool_gx", "linear", "linear_gw", "linear_gx", "max_pool",
     "max_pool_gx", "relu", "relu_gx", "rmsprop_step", "sgd_step", "softmax",
-    "softmax_cross_entropy", "softmax_cross_entropy_gx", "upsample_nearest", "upsample_nearest_gx",
+    "softmax_cross_entropy", "softmax_cross_entropy_gx", "unscale_step", "upsample_nearest",
+    "upsample_nearest_gx",
 ]  # fmt: skip

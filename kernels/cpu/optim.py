@@ -65,16 +65,21 @@ def _shared_sgd(w, g, v, lr, momentum, nesterov, decay, has_v, workers, counter)
 
 
 def sgd_step(
-    w: Array, g: Array, v: Array | None, lr: float, momentum: float, nesterov: bool, decay: float
+    ws: list[Array],
+    gs: list[Array],
+    vs: list[Array] | None,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    decay: float,
 ) -> None:
-    if not _fit(w, g, v):
-        array.sgd_step(w, g, v, lr, momentum, nesterov, decay)
-        return
     f = np.float32
-    _run(
-        _sgd, _shared_sgd, w, _flat(g), _flat(v),
-        f(lr), f(momentum), nesterov, f(decay), v is not None,
-    )  # fmt: skip
+    factors = f(lr), f(momentum), nesterov, f(decay), vs is not None
+    for w, g, v in zip(ws, gs, vs or [None] * len(ws), strict=True):
+        if _fit(w, g, v):
+            _run(_sgd, _shared_sgd, w, _flat(g), _flat(v), *factors)
+        else:
+            array.sgd_step([w], [g], vs and [v], lr, momentum, nesterov, decay)
 
 
 # --- RMSprop -------------------------------------------------------------------------------------
@@ -108,24 +113,23 @@ def _shared_rmsprop(
 
 
 def rmsprop_step(
-    w: Array,
-    g: Array,
-    square: Array,
-    v: Array | None,
+    ws: list[Array],
+    gs: list[Array],
+    squares: list[Array],
+    vs: list[Array] | None,
     lr: float,
     alpha: float,
     eps: float,
     momentum: float,
     decay: float,
 ) -> None:
-    if not _fit(w, g, square, v):
-        array.rmsprop_step(w, g, square, v, lr, alpha, eps, momentum, decay)
-        return
     f = np.float32
-    _run(
-        _rmsprop, _shared_rmsprop, w, _flat(g), _flat(square), _flat(v),
-        f(lr), f(alpha), f(1 - alpha), f(eps), f(momentum), f(decay), v is not None,
-    )  # fmt: skip
+    factors = f(lr), f(alpha), f(1 - alpha), f(eps), f(momentum), f(decay), vs is not None
+    for w, g, square, v in zip(ws, gs, squares, vs or [None] * len(ws), strict=True):
+        if _fit(w, g, square, v):
+            _run(_rmsprop, _shared_rmsprop, w, _flat(g), _flat(square), _flat(v), *factors)
+        else:
+            array.rmsprop_step([w], [g], [square], vs and [v], lr, alpha, eps, momentum, decay)
 
 
 # --- Adam ----------------------------------------------------------------------------------------
@@ -158,10 +162,10 @@ def _shared_adam(
 
 
 def adam_step(
-    w: Array,
-    g: Array,
-    m: Array,
-    v: Array,
+    ws: list[Array],
+    gs: list[Array],
+    ms: list[Array],
+    vs: list[Array],
     step: int,
     lr: float,
     betas: tuple[float, float],
@@ -169,13 +173,14 @@ def adam_step(
     decay: float,
     decoupled: bool,
 ) -> None:
-    if not _fit(w, g, m, v):
-        array.adam_step(w, g, m, v, step, lr, betas, eps, decay, decoupled)
-        return
     f = np.float32
-    shrink = 1 - lr * decay if decoupled else 1.0
-    _run(
-        _adam, _shared_adam, w, _flat(g), _flat(m), _flat(v),
+    factors = (
         f(lr / (1 - betas[0] ** step)), f(betas[0]), f(1 - betas[0]), f(betas[1]), f(1 - betas[1]),
-        f(1 - betas[1] ** step), f(eps), f(0 if decoupled else decay), f(shrink),
+        f(1 - betas[1] ** step), f(eps), f(0 if decoupled else decay),
+        f(1 - lr * decay if decoupled else 1),
     )  # fmt: skip
+    for w, g, m, v in zip(ws, gs, ms, vs, strict=True):
+        if _fit(w, g, m, v):
+            _run(_adam, _shared_adam, w, _flat(g), _flat(m), _flat(v), *factors)
+        else:
+            array.adam_step([w], [g], [m], [v], step, lr, betas, eps, decay, decoupled)

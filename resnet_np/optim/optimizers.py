@@ -1,12 +1,15 @@
 """Optimizers: PyTorch's rules, with parameter groups. The arithmetic is in `resnet_np.kernels`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from resnet_np import kernels
 from resnet_np.autograd import Tensor
 from resnet_np.kernels import Array, get_array_module
 from resnet_np.nn import Parameter
+
+State = dict[str, Any]  # what an optimizer remembers of a parameter
+Member = tuple[Parameter, State]
 
 
 class Optimizer:
@@ -50,25 +53,40 @@ class Optimizer:
                 )
         if len({id(p) for p in self._parameters}) < len(self._parameters):
             raise ValueError(f"{type(self).__name__}: a parameter is in two groups")
-        self._state: list[dict[str, Any]] = [{} for _ in self._parameters]
+        self._state: list[State] = [{} for _ in self._parameters]
 
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
         for p in self._parameters:
             p.grad = None
 
+    def gradients(self) -> list[Array]:
+        """Those of all parameters that have one."""
+        return [p.grad for p in self._parameters if p.grad is not None]
+
     def step(self) -> None:
         """Change every parameter that has a gradient, in place."""
-        states: Iterator[dict[str, Any]] = iter(self._state)
+        states: Iterator[State] = iter(self._state)
         for group in self.groups:
-            for p in group["params"]:
-                state = next(states)
-                if p.grad is not None:
-                    w = p.data  # held until the step is counted, or a plan might let go of it
-                    self._update(w, p.grad, state, group)
-                    p.version += 1
+            members = [(p, next(states)) for p in group["params"]]
+            for alike in _alike([(p, state) for p, state in members if p.grad is not None]):
+                self._change(alike, group)
 
-    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
+    def _change(self, members: list[Member], options: dict[str, Any]) -> None:
+        """One step of parameters that are alike."""
+        # Held until the step is counted, or a plan might let go of them.
+        ws = [p.data for p, _ in members]
+        gs = [p.grad for p, _ in members]
+        try:
+            self._update(ws, gs, [state for _, state in members], options)
+        finally:  # counted even if it was broken off: some may have changed
+            for p, _ in members:
+                p.version += 1
+
+    def _update(
+        self, ws: list[Array], gs: list[Array], states: list[State], options: dict[str, Any]
+    ) -> None:
+        """Call the kernel."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -86,7 +104,7 @@ class Optimizer:
         """
         if len(saved["groups"]) != len(self.groups):
             raise ValueError("the saved optimizer has other parameter groups")
-        states: list[dict[str, Any]] = [{} for _ in self._parameters]
+        states: list[State] = [{} for _ in self._parameters]
         for key, value in saved["state"].items():
             number, _, name = key.partition(".")
             if not number.isdecimal() or int(number) >= len(states):
@@ -104,11 +122,25 @@ class Optimizer:
             group.update(options)
 
 
-def _zeros(state: dict[str, Any], name: str, like: Array) -> Array:
-    """The state array of this name, zero at first."""
-    if name not in state:
-        state[name] = get_array_module(like).zeros_like(like)
-    return state[name]
+def _alike(members: list[Member]) -> Iterable[list[Member]]:
+    """Lists of what one call of a kernel can change: of one dtype, on one device.
+
+    And with one number of steps, which Adam needs: a parameter may have had no gradient at first.
+    """
+    lists: dict[Any, list[Member]] = {}
+    for p, state in members:
+        device = getattr(p.data.device, "id", None)  # NumPy's device is a word, CuPy's has a number
+        kind = (p.data.dtype, device, int(state.get("step", 0)))
+        lists.setdefault(kind, []).append((p, state))
+    return lists.values()
+
+
+def _zeros(states: list[State], name: str, like: list[Array]) -> list[Array]:
+    """The state arrays of this name, zero at first."""
+    for state, w in zip(states, like, strict=True):
+        if name not in state:
+            state[name] = get_array_module(w).zeros_like(w)
+    return [state[name] for state in states]
 
 
 class SGD(Optimizer):
@@ -127,10 +159,12 @@ class SGD(Optimizer):
         options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
 
-    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
-        v = _zeros(state, "velocity", w) if options["momentum"] else None
-        kernels.of(w).sgd_step(
-            w, g, v, options["lr"], options["momentum"], options["nesterov"],
+    def _update(
+        self, ws: list[Array], gs: list[Array], states: list[State], options: dict[str, Any]
+    ) -> None:
+        vs = _zeros(states, "velocity", ws) if options["momentum"] else None
+        kernels.of(ws[0]).sgd_step(
+            ws, gs, vs, options["lr"], options["momentum"], options["nesterov"],
             options["weight_decay"],
         )  # fmt: skip
 
@@ -150,11 +184,13 @@ class RMSprop(Optimizer):
         options = {"alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
 
-    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
-        square = _zeros(state, "square", w)
-        v = _zeros(state, "velocity", w) if options["momentum"] else None
-        kernels.of(w).rmsprop_step(
-            w, g, square, v, options["lr"], options["alpha"], options["eps"],
+    def _update(
+        self, ws: list[Array], gs: list[Array], states: list[State], options: dict[str, Any]
+    ) -> None:
+        squares = _zeros(states, "square", ws)
+        vs = _zeros(states, "velocity", ws) if options["momentum"] else None
+        kernels.of(ws[0]).rmsprop_step(
+            ws, gs, squares, vs, options["lr"], options["alpha"], options["eps"],
             options["momentum"], options["weight_decay"],
         )  # fmt: skip
 
@@ -175,11 +211,15 @@ class Adam(Optimizer):
         options = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
 
-    def _update(self, w: Array, g: Array, state: dict[str, Any], options: dict[str, Any]) -> None:
-        m, v = _zeros(state, "mean", w), _zeros(state, "square", w)
-        state["step"] = int(state.get("step", 0)) + 1
-        kernels.of(w).adam_step(
-            w, g, m, v, state["step"], options["lr"], tuple(options["betas"]), options["eps"],
+    def _update(
+        self, ws: list[Array], gs: list[Array], states: list[State], options: dict[str, Any]
+    ) -> None:
+        ms, vs = _zeros(states, "mean", ws), _zeros(states, "square", ws)
+        step = int(states[0].get("step", 0)) + 1
+        for state in states:
+            state["step"] = step
+        kernels.of(ws[0]).adam_step(
+            ws, gs, ms, vs, step, options["lr"], tuple(options["betas"]), options["eps"],
             options["weight_decay"], self.decoupled,
         )  # fmt: skip
 

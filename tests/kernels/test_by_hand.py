@@ -162,13 +162,24 @@ def test_softmax_of_large_logits(k: ModuleType) -> None:
 
 
 @both
+def test_taking_a_scale_out_of_gradients(k: ModuleType) -> None:
+    one, two = np.array([4.0, -2.0]), np.array([[8.0]])
+    assert k.unscale_step([one, two], 0.5) is True
+    assert (one.tolist(), two.tolist()) == ([2, -1], [[4]])
+    for bad in (np.inf, -np.inf, np.nan):
+        assert k.unscale_step([one, np.array([1.0, bad])], 1.0) is False
+    with np.errstate(over="ignore"):
+        assert k.unscale_step([np.array([1e308])], 10.0) is False, "infinite only when multiplied"
+
+
+@both
 def test_first_steps_of_the_optimizers(k: ModuleType) -> None:
     w, v = np.array([1.0]), np.array([0.0])
-    k.sgd_step(w, np.array([2.0]), v, 0.5, 0.9, False, 1.0)  # g = 2 + 1
+    k.sgd_step([w], [np.array([2.0])], [v], 0.5, 0.9, False, 1.0)  # g = 2 + 1
     np.testing.assert_allclose((w[0], v[0]), (-0.5, 3))
     w, m, s = np.array([1.0]), np.array([0.0]), np.array([0.0])
-    k.adam_step(w, np.array([-4.0]), m, s, 1, 0.25, (0.9, 0.999), 0.0, 0.0, False)
+    k.adam_step([w], [np.array([-4.0])], [m], [s], 1, 0.25, (0.9, 0.999), 0.0, 0.0, False)
     np.testing.assert_allclose(w, [1.25])  # the first step is lr * sign(g), whatever g's size
     w, s = np.array([1.0]), np.array([0.0])
-    k.rmsprop_step(w, np.array([4.0]), s, None, 0.5, 0.75, 0.0, 0.0, 0.0)
+    k.rmsprop_step([w], [np.array([4.0])], [s], None, 0.5, 0.75, 0.0, 0.0, 0.0)
     np.testing.assert_allclose((w[0], s[0]), (1 - 0.5 * 4 / 2, 4))

@@ -4,6 +4,7 @@ Every comparison is made three times: on contiguous inputs, on the same numbers 
 memory, and with `out` given. No input may be changed by any of them.
 """
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -210,18 +211,19 @@ def test_softmax_and_cross_entropy(n: int, k: int, dtype: Any, seed: int) -> Non
 def test_steps(case: tuple[str, int, tuple[Any, ...]], dtype: Any, seed: int) -> None:
     name, states, numbers = case
     rng = np.random.default_rng(seed)
-    w, g = (rng.standard_normal((3, 2)).astype(dtype) for _ in range(2))
-    state: list[Any] = [rng.uniform(0.1, 1, (3, 2)).astype(dtype) for _ in range(states)]
+    shapes = [(3, 2), (), (4,)]  # of the parameters that one call changes
+    ws, gs = ([rng.standard_normal(shape).astype(dtype) for shape in shapes] for _ in range(2))
+    state = [[rng.uniform(0.1, 1, shape).astype(dtype) for shape in shapes] for _ in range(states)]
     absent = (
         1 if (name == "sgd_step" and not states) or (name, states) == ("rmsprop_step", 1) else 0
     )
     results = []
     for module in (reference, array):
-        mine, own = w.copy(), [s.copy() for s in state]
-        gradient = g.copy()
-        getattr(module, name)(mine, gradient, *own, *[None] * absent, *numbers)
-        np.testing.assert_array_equal(gradient, g)
-        results.append((mine, *own))
+        mine, gradients, *own = ([a.copy() for a in arrays] for arrays in (ws, gs, *state))
+        getattr(module, name)(mine, gradients, *own, *[None] * absent, *numbers)
+        for after, before in zip(gradients, gs, strict=True):
+            np.testing.assert_array_equal(after, before)
+        results.append(tuple(chain(mine, *own)))
     assert_same(results[1], results[0])
 
 

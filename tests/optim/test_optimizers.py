@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_np import nn, optim
+from resnet_np import kernels, nn, optim
 from resnet_np.optim import Optimizer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "optimizers.npz"
@@ -112,6 +112,65 @@ def test_parameters_without_a_gradient_stay() -> None:
     assert (a.data != 1).all()
     optimizer.zero_grad()
     assert a.grad is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_parameter_does_not_notice_the_others(name: str) -> None:
+    """Its numbers are those of an optimizer of its own, bit for bit, whoever takes part when."""
+    kind, options = CASES[name]
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (), (70_000,), (5,), (2, 2)]
+    dtypes = [np.float32, np.float32, np.float32, np.float64, np.float64]
+    starts = [rng.normal(size=s).astype(d) for s, d in zip(shapes, dtypes, strict=True)]
+    together, apart = ([nn.Parameter(w.copy()) for w in starts] for _ in range(2))
+    groups = [{"params": together[:4], "lr": 0.03}, {"params": together[4:]}]
+    optimizer = kind(groups, **options)
+    single = [kind([w], **options | ({"lr": 0.03} if w is not apart[4] else {})) for w in apart]
+    for t in range(4):
+        for i, (w, other) in enumerate(zip(together, apart, strict=True)):
+            absent = t in ((), (0,), (1,), (0, 2), ())[i]
+            w.grad = None if absent else rng.normal(size=w.shape).astype(w.dtype)
+            other.grad = w.grad
+        optimizer.step()
+        for one in single:
+            one.step()
+    for w, other in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(w.data, other.data)
+        assert w.version == other.version
+    for i, one in enumerate(single):
+        for key, value in one.state_dict()["state"].items():
+            mine = optimizer.state_dict()["state"][f"{i}{key[1:]}"]
+            np.testing.assert_array_equal(mine, value)
+            assert type(mine) is type(value)
+
+
+def test_one_call_changes_what_is_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[int], int]] = []
+
+    def count(ws: list[Any], gs: Any, ms: Any, vs: Any, step: int, *options: Any) -> None:
+        calls.append(([w.size for w in ws], step))
+
+    for module in (kernels.of(np.empty(0, np.float32)), kernels.of(np.empty(0))):
+        monkeypatch.setattr(module, "adam_step", count)
+    sizes = range(1, 7)
+    weights = [nn.Parameter(np.ones(n, np.float64 if n == 5 else np.float32)) for n in sizes]
+    optimizer = optim.Adam([{"params": weights[:5]}, {"params": weights[5:]}])
+    for t in range(2):
+        for w in weights:
+            w.grad = None if (t, w.size) in ((0, 3), (1, 4)) else w.data
+        optimizer.step()
+    first = [([1, 2, 4], 1), ([5], 1), ([6], 1)]
+    assert calls == [*first, ([1, 2], 2), ([3], 1), ([5], 2), ([6], 2)]
+
+
+def test_a_step_that_is_broken_off_is_counted() -> None:
+    """Some of the parameters may have changed, and what was made from them before is stale."""
+    weights = [nn.Parameter(np.ones(2, np.float32)) for _ in range(2)]
+    weights[0].grad, weights[1].grad = np.ones(2, np.float32), np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="broadcast"):
+        optim.SGD(weights, 0.5).step()
+    np.testing.assert_array_equal(weights[0].data, [0.5, 0.5])
+    assert weights[0].version == 1
 
 
 def test_a_schedule_changes_the_groups() -> None:

@@ -18,7 +18,7 @@ ADD_UP = """
 import numpy as np
 from resnet_np.kernels.cpu import sgd_step
 w, g = np.ones(9, np.float32), np.ones(9, np.float32)
-sgd_step(w, g, None, 0.5, 0.0, False, 0.0)
+sgd_step([w], [g], None, 0.5, 0.0, False, 0.0)
 print(w.sum())
 """
 
@@ -116,7 +116,7 @@ from resnet_np.kernels.cpu import sgd_step
 def work():
     for _ in range(50):
         w, g = np.ones(200_000, np.float32), np.ones(200_000, np.float32)
-        sgd_step(w, g, None, 0.5, 0.0, False, 0.0)
+        sgd_step([w], [g], None, 0.5, 0.0, False, 0.0)
         assert (w == 0.5).all()
 threads = [threading.Thread(target=work) for _ in range(2)]
 for thread in threads: thread.start()

@@ -19,11 +19,14 @@ def numbers(shape: tuple[int, ...], seed: int) -> Array:
 
 
 def after(kernel: Any, arguments: tuple[Any, ...], dtype: Any = np.float32) -> list[Array]:
-    """What three steps leave in the arrays."""
-    copies = [a.astype(dtype) if isinstance(a, np.ndarray) else a for a in arguments]
+    """What three steps leave in the arrays; the same call changes a second parameter, too."""
+    copies = [
+        [np.array(a, dtype), np.array(a.ravel()[:3], dtype)] if hasattr(a, "ravel") else a
+        for a in arguments
+    ]
     for _ in range(3):
         assert kernel(*copies) is None
-    return [a for a in copies if isinstance(a, np.ndarray)]
+    return [a for arrays in copies if isinstance(arrays, list) for a in arrays]
 
 
 def check(name: str, *arguments: Any) -> None:
@@ -74,31 +77,34 @@ def test_the_gradient_stays_as_it_is() -> None:
     g = numbers((50,), 0)
     w, v, square = numbers((50,), 1), np.zeros(50, np.float32), np.zeros(50, np.float32)
     before = g.copy()
-    optim.sgd_step(w, g, v, 0.1, 0.9, True, 1e-2)
-    optim.rmsprop_step(w, g, square, v, 0.01, 0.99, 1e-8, 0.9, 1e-2)
-    optim.adam_step(w, g, v, square, 1, 1e-3, (0.9, 0.999), 1e-8, 1e-2, False)
+    optim.sgd_step([w], [g], [v], 0.1, 0.9, True, 1e-2)
+    optim.rmsprop_step([w], [g], [square], [v], 0.01, 0.99, 1e-8, 0.9, 1e-2)
+    optim.adam_step([w], [g], [v], [square], 1, 1e-3, (0.9, 0.999), 1e-8, 1e-2, False)
     np.testing.assert_array_equal(g, before)
 
 
 def test_nan_stays_where_it_is() -> None:
     w, g, v = numbers((40,), 0), numbers((40,), 1), np.zeros(40, np.float32)
     g[17], g[20] = np.nan, np.inf
-    optim.sgd_step(w, g, v, 0.1, 0.9, False, 0.0)
+    optim.sgd_step([w], [g], [v], 0.1, 0.9, False, 0.0)
     assert np.isnan(w[17]) and np.isneginf(w[20])
     assert np.isfinite(np.delete(w, [17, 20])).all()
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_arrays_with_gaps(which: int) -> None:
-    """They are changed where they lie, whichever of them it is."""
+    """They are changed where they lie, whichever of them it is, and so is the next parameter."""
     kept = [numbers((30, 4), seed) for seed in range(3)]
     expected = [a.copy() for a in kept]
-    array.sgd_step(*expected, 0.1, 0.9, False, 1e-2)
+    array.sgd_step(*([a] for a in expected), 0.1, 0.9, False, 1e-2)
+    nexts = [numbers((5,), seed) for seed in range(3, 6)]
+    expected_next = [a.copy() for a in nexts]
+    array.sgd_step(*([a] for a in expected_next), 0.1, 0.9, False, 1e-2)
     wide = np.zeros((30, 8), np.float32)
     wide[:, ::2] = kept[which]
     kept[which] = wide[:, ::2]
-    optim.sgd_step(*kept, 0.1, 0.9, False, 1e-2)
-    for got, want in zip(kept, expected, strict=True):
+    optim.sgd_step(*map(list, zip(kept, nexts, strict=True)), 0.1, 0.9, False, 1e-2)
+    for got, want in zip(kept + nexts, expected + expected_next, strict=True):
         np.testing.assert_array_equal(got, want)
     assert not wide[:, 1::2].any()
 
@@ -106,6 +112,6 @@ def test_arrays_with_gaps(which: int) -> None:
 def test_a_gradient_of_another_shape_is_spread_as_numpy_does() -> None:
     w, expected = numbers((6, 5), 0), numbers((6, 5), 0)
     g = numbers((5,), 1)
-    array.sgd_step(expected, g, None, 0.1, 0.0, False, 0.0)
-    optim.sgd_step(w, g, None, 0.1, 0.0, False, 0.0)
+    array.sgd_step([expected], [g], None, 0.1, 0.0, False, 0.0)
+    optim.sgd_step([w], [g], None, 0.1, 0.0, False, 0.0)
     np.testing.assert_array_equal(w, expected)
