@@ -19,10 +19,14 @@ Every kernel exists more than once, with the same name and signature:
     reference.py   naive loops: the definition, for tests and readers
     array.py       whole-array operations, for NumPy and CuPy alike: im2col + matrix product
     cpu/           compiled by Numba, for float32 arrays of NumPy
+    gpu/           CUDA C++ and cuBLAS, for arrays of CuPy
     shapes.py      the shapes of their results, for a look ahead
 
 `of(x)` picks the module that is right for an array. It is the only switch in the project. A result
 is written into `out` where one is given: a contiguous array of the result's shape and dtype.
+
+Arrays of one call share one dtype, except on a GPU, in *mixed precision*: where activations have 16
+bits, all that belongs to parameters, their gradients and the channels' statistics is float32.
 """
 
 from collections.abc import Iterator
@@ -37,6 +41,10 @@ Array = Any  # numpy.ndarray or cupy.ndarray: the two share no base class
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 NO_PADDING: Padding = ((0, 0), (0, 0))
+
+PRECISIONS = ("fp32", "tf32")
+# How matrix products of float32 are computed on a GPU; nothing else looks at it.
+precision: ContextVar[str] = ContextVar("precision", default="fp32")
 
 _only_shapes: ContextVar[bool] = ContextVar("only_shapes", default=False)
 
@@ -55,17 +63,48 @@ def get_array_module(x: Array) -> Any:
     return cupy
 
 
+def is_floating(dtype: Any) -> bool:
+    """Whether these are floating-point numbers; NumPy does not know that bfloat16 is one."""
+    return dtype.kind == "f" or str(dtype) == "bfloat16"
+
+
+def parameter_dtype(dtype: Any) -> np.dtype:
+    """The dtype of parameters for activations of this one, in mixed precision."""
+    return np.dtype(np.float32) if dtype.itemsize == 2 and is_floating(dtype) else np.dtype(dtype)
+
+
 def of(x: Array) -> ModuleType:
     """The kernels for `x`, chosen by the array's type and dtype; `shapes` inside `only_shapes`."""
     from resnet_np.kernels import array, shapes
 
     if _only_shapes.get():
         return shapes
+    if is_on_gpu(x):
+        from resnet_np.kernels import gpu
+
+        return gpu
     if not is_compiled(x):
         return array
     from resnet_np.kernels import cpu
 
     return cpu
+
+
+@contextmanager
+def using_precision(name: str) -> Iterator[None]:
+    """Inside, a GPU multiplies matrices of float32 in full ("fp32") or as TF32 ("tf32").
+
+    TF32 keeps 10 of the 23 bits behind the point of each factor; sums stay in float32. It is
+    several times faster on the cards that have it. Arrays of other dtypes, and those on the CPU, do
+    not change. Raises ValueError for another name.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {name!r}")
+    token = precision.set(name)
+    try:
+        yield
+    finally:
+        precision.reset(token)
 
 
 @contextmanager
@@ -78,9 +117,14 @@ def only_shapes() -> Iterator[None]:
         _only_shapes.reset(token)
 
 
+def is_on_gpu(x: Array) -> bool:
+    """Whether `x` lies on a GPU."""
+    return get_array_module(x) is not np
+
+
 def is_compiled(x: Array) -> bool:
-    """Whether there are compiled kernels for arrays like `x`."""
-    if get_array_module(x) is not np or x.dtype != np.float32:
+    """Whether there are kernels that Numba compiles for arrays like `x`."""
+    if is_on_gpu(x) or x.dtype != np.float32:
         return False
     from resnet_np.kernels import cpu
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_compiled, of
+from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_compiled, is_on_gpu, of
 
 
 class FusedConv(Protocol):
@@ -43,6 +43,10 @@ def fused_conv(
         from resnet_np.kernels.cpu.fused import PackedConv
 
         return PackedConv(w, scale, b, x_shape, stride, padding)
+    if is_on_gpu(w):
+        from resnet_np.kernels.gpu.fused import GemmConv
+
+        return GemmConv(w, scale, b, x_shape, stride, padding)
     return PlainConv(w, scale, b, stride, padding)
 
 
@@ -67,6 +71,10 @@ def max_pool(x: Array, y: Array, size: Pair, stride: Pair, padding: Padding) -> 
         from resnet_np.kernels.cpu.pool import max_pool_y
 
         max_pool_y(x, size, stride, padding, y)
+    elif is_on_gpu(x):
+        from resnet_np.kernels.gpu.pool import max_pool_y as on_gpu
+
+        on_gpu(x, size, stride, padding, y)
     else:
         of(x).max_pool(x, size, stride, padding, y)
 

@@ -3,7 +3,7 @@
 import inspect
 from types import FunctionType, ModuleType
 
-from resnet_np.kernels import array, cpu, reference, shapes
+from resnet_np.kernels import array, cpu, gpu, reference, shapes
 
 
 def signatures(module: ModuleType) -> dict[str, str]:
@@ -30,6 +30,11 @@ def test_every_kernel_takes_out_but_the_steps_which_write_in_place() -> None:
 def test_the_compiled_kernels_are_the_same_ones() -> None:
     fast = {name: str(inspect.signature(getattr(cpu, name))) for name in cpu.__all__[1:]}
     assert fast == signatures(reference)
+
+
+def test_the_kernels_for_a_card_are_the_same_ones() -> None:
+    there = {name: str(inspect.signature(getattr(gpu, name))) for name in gpu.__all__}
+    assert there == signatures(reference)
 
 
 def test_shapes_have_signatures_of_kernels() -> None:

@@ -1,0 +1,25 @@
+"""Arrays on the card: what kernels get, and what they write into."""
+
+from typing import Any
+
+from resnet_np.kernels import Array, check_out
+
+
+def empty(out: Array | None, shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
+    """`out`, checked, or a new array on the card; of the dtype of `like` where none is given."""
+    import cupy
+
+    dtype = like.dtype if dtype is None else dtype
+    return cupy.empty(shape, dtype) if out is None else check_out(out, shape, dtype)
+
+
+def contiguous(x: Array | None) -> Array | None:
+    """`x` as kernels read it: its numbers one after the other; None stays None."""
+    import cupy
+
+    return None if x is None else cupy.ascontiguousarray(x)
+
+
+def sum_dtype(dtype: Any) -> str:
+    """What sums, statistics and parameters for arrays of this dtype are: `Sum` in the .cu."""
+    return "float64" if str(dtype) == "float64" else "float32"
