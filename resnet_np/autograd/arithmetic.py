@@ -5,8 +5,10 @@ Each op is a class with its two directions, and a lower-case function below it t
 
 from typing import Any
 
+import numpy as np
+
 from resnet_np.autograd.tensor import Op, Operand, Tensor, as_tensor, check_tensors
-from resnet_np.kernels import Array, get_array_module
+from resnet_np.kernels import Array, get_array_module, is_floating
 
 Axis = int | tuple[int, ...] | None
 
@@ -115,9 +117,31 @@ class Power(Op):
 
 def power(x: Tensor, exponent: float) -> Tensor:
     """x ** exponent; gx = gy * exponent * x ** (exponent - 1)."""
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise TypeError(f"x ** exponent, and number / x, need floating-point x, not {x.dtype}")
     return Power(float(exponent))(x)
+
+
+class Cast(Op):
+    """y = x in another floating-point dtype. Saved: x's dtype."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+
+    def forward(self, x: Array) -> Array:
+        self.saved = x.dtype
+        return x.astype(self.dtype)
+
+    def backward(self, gy: Array) -> tuple[Array]:
+        return (gy.astype(self.saved),)
+
+
+def astype(x: Tensor, dtype: Any) -> Tensor:
+    """x, rounded to another floating-point dtype; the gradient is rounded back to x's."""
+    dtype = np.dtype(dtype)
+    if not (is_floating(dtype) and is_floating(x.dtype)):
+        raise TypeError(f"astype: floating-point numbers only, not {x.dtype} to {dtype}")
+    return x if x.dtype == dtype else Cast(dtype)(x)
 
 
 class MatMul(Op):

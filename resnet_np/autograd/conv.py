@@ -69,6 +69,7 @@ class Conv2d(Op):
     """y = conv(x, w) + b. Saved: x (if w needs a gradient) and w (if x does)."""
 
     makes_gradients = True
+    parameters = (1, 2)
 
     def __init__(self, stride: Pair, padding: Padding) -> None:
         self.stride, self.padding = stride, padding
@@ -128,6 +129,7 @@ class Linear(Op):
     """y = x @ w + b. Saved: x (if w needs a gradient) and w (if x does)."""
 
     makes_gradients = True
+    parameters = (1, 2)
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.saved = (x if self.needs[1] else None), (w if self.needs[0] else None)

@@ -15,6 +15,8 @@ from resnet_np.kernels import Array
 class BatchNorm(Op):
     """Saved: x, gamma, mean, var, and y if there is a ReLU. `mean` and `var` are for the layer."""
 
+    parameters = (1, 2)
+
     def __init__(self, eps: float, relu: bool) -> None:
         self.eps, self.relu = eps, relu
 
@@ -71,6 +73,8 @@ def batch_norm(
 
 class FixedBatchNorm(Op):
     """Saved: gamma, x if gamma or beta needs a gradient, y if there is a ReLU; mean and var."""
+
+    parameters = (1, 2)
 
     def __init__(self, mean: Array, var: Array, eps: float, relu: bool) -> None:
         self.mean, self.var, self.eps, self.relu = mean, var, eps, relu

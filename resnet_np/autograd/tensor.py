@@ -19,7 +19,7 @@ from typing import Any, Union
 import numpy as np
 
 from resnet_np import kernels
-from resnet_np.kernels import Array, get_array_module
+from resnet_np.kernels import Array, get_array_module, is_floating, parameter_dtype
 
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 
@@ -66,6 +66,8 @@ class Op:
 
     # Whether the gradients that `backward` returns are new, contiguous and in nobody else's hands.
     makes_gradients = False
+    # Places of inputs that are parameters: in mixed precision they are float32, the others 16 bits.
+    parameters: tuple[int, ...] = ()
     owns_gy = False  # whether this is so of the gy that `backward` is given
     needs: tuple[bool, ...] = ()
     saved: Any = None
@@ -82,7 +84,7 @@ class Op:
     def __call__(self, *inputs: "Tensor | None") -> "Tensor":
         """Run forward; record the op only if some input requires a gradient."""
         check_tensors(type(self).__name__, *inputs)
-        _check_alike(type(self).__name__, inputs)
+        _check_alike(type(self).__name__, inputs, self.parameters)
         enabled = _grad_enabled.get()
         self.needs = tuple(enabled and t is not None and t.requires_grad for t in inputs)
         result = self.forward(*(None if t is None else t.data for t in inputs))
@@ -127,7 +129,7 @@ class Tensor:
             raise TypeError("Tensor(data): data is a Tensor already")
         if not hasattr(data, "dtype"):
             data = np.asarray(data, np.float32)
-        if requires_grad and data.dtype.kind != "f":
+        if requires_grad and not is_floating(data.dtype):
             raise TypeError(f"requires_grad needs floating-point data, not {data.dtype}")
         self.data: Array = data
         self.version = 0
@@ -228,6 +230,9 @@ class Tensor:
     def __rmatmul__(self, other: Operand) -> "Tensor":
         return arithmetic.matmul(as_tensor(other, self), self)
 
+    def astype(self, dtype: Any) -> "Tensor":
+        return arithmetic.astype(self, dtype)
+
     def exp(self) -> "Tensor":
         return arithmetic.exp(self)
 
@@ -261,7 +266,7 @@ def as_tensor(value: Operand, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, int | float | np.number):
-        if isinstance(value, float | np.floating) and like.dtype.kind != "f":
+        if isinstance(value, float | np.floating) and not is_floating(like.dtype):
             raise TypeError(
                 f"{value!r} would be rounded to {like.dtype}: make the tensor of floating-point "
                 "numbers, Tensor(x.astype(numpy.float32))"
@@ -369,11 +374,22 @@ def check_tensors(name: str, *inputs: Any) -> None:
             )
 
 
-def _check_alike(name: str, inputs: "tuple[Tensor | None, ...]") -> None:
-    """Inputs of one op share dtype and device: nothing is cast or moved silently."""
-    kinds = {(get_array_module(t.data).__name__, str(t.dtype)) for t in inputs if t is not None}
-    if len(kinds) > 1:
-        listed = ", ".join(f"{dtype} ({module})" for module, dtype in sorted(kinds))
+def _check_alike(
+    name: str, inputs: "tuple[Tensor | None, ...]", parameters: tuple[int, ...]
+) -> None:
+    """Inputs of one op share dtype and device: nothing is cast or moved silently.
+
+    On a GPU, parameters may be float32 where x, which comes first, has 16 bits.
+    """
+    present = {i: t for i, t in enumerate(inputs) if t is not None}
+    x = present[min(present)]
+    module, dtypes = get_array_module(x.data), {x.dtype}
+    mixed = dtypes if module is np else {x.dtype, parameter_dtype(x.dtype)}
+    for i, t in present.items():
+        if get_array_module(t.data) is module and t.dtype in (mixed if i in parameters else dtypes):
+            continue
+        kinds = {f"{t.dtype} ({get_array_module(t.data).__name__})" for t in present.values()}
+        listed = ", ".join(sorted(kinds))
         raise TypeError(f"{name}: the inputs must share one dtype and one device, not {listed}")
 
 

@@ -174,3 +174,16 @@ def test_integers_of_numpy_are_integers() -> None:
     for wrong in (2.0, (1, 2, 3), "2", None):
         with pytest.raises(ValueError, match="stride must be a positive number or a pair"):
             conv2d(X, W1, stride=wrong)  # type: ignore[arg-type]
+
+
+def test_astype_rounds_there_and_rounds_the_gradient_back() -> None:
+    x = Tensor(np.array([1.0, 1 + 2**-20, 3.0]), requires_grad=True)
+    y = x.astype("float16")
+    assert y.dtype == np.float16
+    assert y.numpy().tolist() == [1, 1, 3]
+    y.backward(np.array([1, 0.5, 2], np.float16))
+    assert x.grad is not None and x.grad.dtype == np.float64
+    assert x.grad.tolist() == [1, 0.5, 2]
+    assert x.astype(np.float64) is x
+    with pytest.raises(TypeError, match="astype: floating-point numbers only, not float64 to int"):
+        x.astype(int)

@@ -56,6 +56,12 @@ def divide(draw: Draw, rng: np.random.Generator) -> Case:
 
 
 @case
+def astype(draw: Draw, rng: np.random.Generator) -> Case:
+    """To numbers with more digits, where differences can still be seen, and back."""
+    return lambda x: x.astype(np.longdouble).astype(np.float64), [rng.standard_normal((2, 3))]
+
+
+@case
 def matmul(draw: Draw, rng: np.random.Generator) -> Case:
     left, right = draw(
         st.sampled_from(
