@@ -21,7 +21,7 @@ from resnet_np.command import (
 
 def make_parser() -> Parser:
     """All options. One that is not given is not in the result, so that --resume can tell."""
-    from resnet_np.device import DEVICES
+    from resnet_np.device import DEVICES, PRECISIONS
     from resnet_np.models import STAGES
     from resnet_np.models.resnet import SMALLEST_IMAGE, VARIANTS
     from resnet_np.training.options import OPTIMIZERS
@@ -79,6 +79,12 @@ def make_parser() -> Parser:
     )
     add("--seed", metavar="N", type=seed, help="default: 0")
     add("--device", choices=DEVICES, help="default: cpu")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="on a GPU: of matrix products (tf32), or of all activations (bf16, fp16), with "
+        "parameters in float32 (default: fp32)",
+    )
     add("--out", metavar="DIR", help="for the results (default: a new runs/NAME-NUMBER)")
     add(
         "--no-cache",

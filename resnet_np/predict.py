@@ -22,6 +22,7 @@ SHOWN = 5
 
 def make_parser() -> Parser:
     """The arguments of the command."""
+    from resnet_np.device import DEVICES, PRECISIONS
     from resnet_np.models.resnet import VARIANTS
 
     parser = Parser(
@@ -40,6 +41,10 @@ def make_parser() -> Parser:
         choices=VARIANTS,
         help="of a weight file that cannot tell: v1.5 (torchvision's, timm's, Hugging Face's) or "
         "v1 (Keras')",
+    )
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: cpu")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="on a GPU (default: fp32)"
     )
     parser.add_argument(
         "--similar", metavar="FOLDER", help="show the images in FOLDER that look most alike"
@@ -65,7 +70,9 @@ def main() -> None:
 
     folder = [str(path) for path in list_images(arguments.similar)] if arguments.similar else []
     count = len(arguments.images) + len(folder)
-    predictor = Predictor(arguments.weights, arguments.variant)  # shows a bar if it downloads
+    predictor = Predictor(  # shows a bar if it downloads
+        arguments.weights, arguments.variant, arguments.device, arguments.precision
+    )
     with report.bars(Console(stderr=True), passing=True) as bars:
         task = bars.add_task("images", total=count, figures="")
         predictor.advance = lambda done: bars.advance(task, done)

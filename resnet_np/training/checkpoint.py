@@ -15,9 +15,10 @@ An `.npz` with the arrays `model/<name>` and `optimizer/<name>`, and a JSON reco
     history     one record of figures per epoch
     fingerprints  of each split's images (`Images.fingerprint`)
     weights     the report of where the tensors of --weights went, or null
+    scaler      the state of the loss scaler of a run in float16; else not there
 
 The first four after `format` are enough to predict. The others are needed to go on, except for the
-last two, which the first checkpoints did not have.
+last three, which the first checkpoints did not have.
 """
 
 import os

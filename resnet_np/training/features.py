@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet_np.autograd import Tensor, no_grad
 from resnet_np.data.loader import Images, load_ahead, split_batches
-from resnet_np.device import to_device, to_host
+from resnet_np.device import activation_dtype, to_device, to_host
 from resnet_np.errors import UserError
 from resnet_np.kernels import Array, get_array_module
 from resnet_np.models.resnet import ResNet
@@ -37,7 +37,7 @@ class Inputs(Protocol):
         """What lies in memory or in files for these images, as it lies there."""
 
     def prepare(self, loaded: np.ndarray) -> Array:
-        """float32 [n, ...] for `model(x, start=...)`, on the model's device."""
+        """[n, ...] for `model(x, start=...)`, on the model's device, in the run's precision."""
 
 
 class Trunk:
@@ -46,16 +46,24 @@ class Trunk:
     With `stop == "stem"` nothing is frozen, and the features are the normalised pixels.
     """
 
-    def __init__(self, model: ResNet, stop: str, contract: Contract, device: str) -> None:
+    def __init__(
+        self,
+        model: ResNet,
+        stop: str,
+        contract: Contract,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
         self.model, self.stop, self.contract, self.device = model, stop, contract, device
+        self.dtype = activation_dtype(precision)
 
     def features(self, images: np.ndarray) -> Array:
-        """uint8 [n, S, S, 3] -> float32 [n, ...], the same for an image in any company.
+        """uint8 [n, S, S, 3] -> [n, ...], the same for an image in any company.
 
         On the CPU the kernels see to that. On a GPU the images go through one by one: the library's
         matrix products choose how to sum by how many rows there are.
         """
-        x = to_device(self.contract.normalise(images), self.device)
+        x = to_device(self.contract.normalise(images), self.device).astype(self.dtype, copy=False)
         if self.stop == "stem":
             return x
         at_once = len(x) if self.device == "cpu" else 1
@@ -81,7 +89,7 @@ class ImageInputs:
 
 
 class CachedInputs:
-    """Features that were computed before: float32 [N, ...], in memory or in a file."""
+    """Features that were computed before: [N, ...], in memory or in a file."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, device: str) -> None:
         self.features, self.labels, self.device = features, labels, device
@@ -112,21 +120,23 @@ def cache_features(
     cached = {}
     for name, images in splits.items():
         shape = (len(images.labels), *one.shape[1:])
-        features = keep(_compute(trunk, images, advance), shape)
+        features = keep(_compute(trunk, images, advance), shape, one.dtype)
         cached[name] = CachedInputs(features, images.labels, trunk.device)
     return cached
 
 
 def _compute(trunk: Trunk, images: Images, advance: Callable[[int], None]) -> Iterator[np.ndarray]:
-    """The features of all images in order, some at a time: float32 [n, ...]."""
+    """The features of all images in order, some at a time: [n, ...]."""
     chunks = split_batches(np.arange(len(images.labels)), READ_AT_ONCE)
     for pixels in load_ahead(images.read, chunks):
         yield to_host(trunk.features(pixels))
         advance(len(pixels))
 
 
-def _keep_in_memory(chunks: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    features = np.empty(shape, np.float32)
+def _keep_in_memory(
+    chunks: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
+    features = np.empty(shape, dtype)
     done = 0
     for chunk in chunks:
         features[done : done + len(chunk)] = chunk
@@ -134,7 +144,9 @@ def _keep_in_memory(chunks: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.
     return features
 
 
-def _keep_in_file(chunks: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+def _keep_in_file(
+    chunks: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
     """Written as a file and then mapped: a full disk is an error in `write`, but kills the process
     (SIGBUS) when it is found out by touching a mapped page.
     """
@@ -143,9 +155,9 @@ def _keep_in_file(chunks: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.nd
             for chunk in chunks:
                 file.write(chunk.tobytes())
             file.flush()
-            return np.asarray(np.memmap(file, np.float32, mode="r", shape=shape))
+            return np.asarray(np.memmap(file, dtype, mode="r", shape=shape))
     except OSError as error:
-        size = int(np.prod(shape)) * 4 / 1e9
+        size = int(np.prod(shape)) * dtype.itemsize / 1e9
         raise UserError(
             f"{tempfile.gettempdir()}: the {size:.1f} GB of frozen features cannot be kept there "
             f"({error.strerror}); set TMPDIR to a folder with more room, or use --no-cache"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_np.data.loader import Images, epoch_order, split_batches
-from resnet_np.device import require_gpu
+from resnet_np.device import require
 from resnet_np.errors import UserError
+from resnet_np.kernels import using_precision
 from resnet_np.models import ResNet
-from resnet_np.optim import Optimizer
+from resnet_np.optim import LossScaler, Optimizer
 from resnet_np.training import report
 from resnet_np.training.checkpoint import (
     Checkpoint,
@@ -20,6 +21,7 @@ from resnet_np.training.checkpoint import (
     save_checkpoint,
 )
 from resnet_np.training.features import ImageInputs, Inputs, Trunk, cache_features
+from resnet_np.training.fitting import does_not_fit
 from resnet_np.training.folder import CHECKPOINT, result_folder
 from resnet_np.training.loop import Progress, predict_logits, train_epoch
 from resnet_np.training.metrics import mean_cross_entropy
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 SAVE_EVERY = 60.0  # seconds: the most that a break costs, without a write in every short epoch
 
 # What may be said together with --resume; all else is taken from the checkpoint.
-CHANGEABLE = ("data", "epochs", "device", "out", "cache")
+CHANGEABLE = ("data", "epochs", "device", "precision", "out", "cache")
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Run:
     optimizer: Optimizer
     order: np.random.Generator
     history: list[dict[str, Any]]
+    scaler: LossScaler | None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -78,6 +81,8 @@ class Run:
             "fingerprints": self.fingerprints,
             "weights": self.weights,
         }
+        if self.scaler is not None:
+            record["scaler"] = self.scaler.state_dict()
         save_checkpoint(path, self.model, self.optimizer, self.order, record)
 
 
@@ -87,18 +92,40 @@ def finetune(options: Options, resume: Checkpoint | None, console: "Console") ->
     resume: a checkpoint whose training is to go on; `options` are its own, with changes. Raises
     UserError for everything that the user can put right.
     """
-    if options.device == "gpu":
-        require_gpu()
+    require(options.device, options.precision)
+    with using_precision("tf32" if options.precision == "tf32" else "fp32"):
+        _finetune(options, resume, console)
+
+
+def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -> None:
     name = "digits" if options.data is None else Path(options.data).resolve().name
     with result_folder(options.out, name, resume.path if resume else None) as folder:
         run = _prepare(options, resume, console)
-        _train(run, folder / CHECKPOINT, console)
-        run.save(folder / CHECKPOINT)
-        logits = {
-            split: predict_logits(run.model, run.start, inputs, options.batch_size)
-            for split, inputs in run.inputs.items()
-        }
+        try:
+            if resume is None and run.weights is not None and trainable_norms(run.model):
+                with console.status("comparing batch-norm statistics with the images"):
+                    check_statistics(run.model, run.start, run.inputs["train"], options)
+            _train(run, folder / CHECKPOINT, console)
+            run.save(folder / CHECKPOINT)
+            logits = {
+                split: predict_logits(run.model, run.start, inputs, options.batch_size)
+                for split, inputs in run.inputs.items()
+            }
+        except MemoryError as error:
+            if options.device == "cpu":
+                raise
+            error.__traceback__ = None  # it holds on to the arrays of what failed
+            raise _does_not_fit(run, error) from None
         write_results(folder, logits, run.splits, run.history, run.weights, options, console)
+
+
+def _does_not_fit(run: Run, error: MemoryError) -> UserError:
+    """What to say when the GPU's memory was too small."""
+    run.optimizer.zero_grad()
+    train = run.inputs["train"]
+    one = train.prepare(train.load(np.array([0])))
+    most = min(run.options.batch_size, len(train.labels))
+    return does_not_fit(error, run.model, run.start, run.optimizer, one, most)
 
 
 def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
@@ -138,18 +165,19 @@ def _prepare(options: Options, resume: Checkpoint | None, console: "Console") ->
     model.freeze_before(options.unfreeze)
     model.to(options.device)
     start = model.frozen_prefix() or "fc"
-    inputs = _make_inputs(options, Trunk(model, start, contract, options.device), splits, console)
-    if resume is None and weights is not None and trainable_norms(model):
-        with console.status("comparing batch-norm statistics with the images"):
-            check_statistics(model, start, inputs["train"], options)
+    trunk = Trunk(model, start, contract, options.device, options.precision)
+    inputs = _make_inputs(options, trunk, splits, console)
     order = np.random.default_rng(options.seed)
     run = Run(
         options, model, contract, size, splits, _fingerprints(splits), weights, start, inputs,
         options.make_optimizer(model), order, [],
+        LossScaler() if options.precision == "fp16" else None,
     )  # fmt: skip
     if resume is not None:
         restore_run(resume, model, run.optimizer, order)
         run.history = list(resume.record["history"])
+        if run.scaler is not None and "scaler" in resume.record:
+            run.scaler.load_state_dict(resume.record["scaler"])
     return run
 
 
@@ -219,7 +247,7 @@ def _one_epoch(run: Run, epoch: int, show: Any) -> dict[str, Any]:
     train, validation = run.inputs["train"], run.inputs["validation"]
     batch_size = run.options.batch_size
     batches = split_batches(epoch_order(run.order, len(train.labels)), batch_size)
-    seen = train_epoch(run.model, run.start, run.optimizer, train, batches, show)
+    seen = train_epoch(run.model, run.start, run.optimizer, train, batches, show, run.scaler)
     logits = predict_logits(run.model, run.start, validation, batch_size)
     return {
         "epoch": epoch,

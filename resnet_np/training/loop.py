@@ -11,7 +11,7 @@ from resnet_np.data.loader import load_ahead, split_batches
 from resnet_np.device import to_host
 from resnet_np.errors import UserError
 from resnet_np.models.resnet import ResNet
-from resnet_np.optim import Optimizer
+from resnet_np.optim import LossScaler, Optimizer
 from resnet_np.training.features import Inputs
 
 
@@ -37,8 +37,11 @@ def train_epoch(
     inputs: Inputs,
     batches: list[np.ndarray],
     report: Callable[[Progress], None],
+    scaler: LossScaler | None = None,
 ) -> Progress:
     """One optimizer step for each batch; `inputs` enter the model at stage `start`.
+
+    The loss is float32 in any precision. `scaler` is for float16, which may leave out a step.
 
     The figures are those of the batches as they were trained on: dropout active, the weights a
     little different for each. Raises UserError if the loss is no longer a finite number.
@@ -48,11 +51,15 @@ def train_epoch(
     for batch, loaded in zip(batches, load_ahead(inputs.load, batches), strict=True):
         labels = inputs.labels[batch]
         with np.errstate(over="ignore", invalid="ignore"):  # the check below says it once
-            logits = model(Tensor(inputs.prepare(loaded)), start=start)
+            logits = model(Tensor(inputs.prepare(loaded)), start=start).astype(np.float32)
             loss = cross_entropy(logits, labels)
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            if scaler is None:
+                loss.backward()
+                optimizer.step()
+            else:
+                scaler.backward(loss)
+                scaler.step(optimizer)
             right = int((to_host(logits.data).argmax(axis=1) == labels).sum())
             progress.add(len(batch), loss.item(), right)
         if not math.isfinite(progress.loss):
@@ -68,7 +75,7 @@ def predict_logits(model: ResNet, start: str, inputs: Inputs, batch_size: int) -
     with no_grad():
         return np.concatenate(
             [
-                to_host(model(Tensor(inputs.prepare(loaded)), start=start).data)
+                to_host(model(Tensor(inputs.prepare(loaded)), start=start).data).astype(np.float32)
                 for loaded in load_ahead(inputs.load, batches)
             ]
         )

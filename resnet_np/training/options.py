@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, get_type_hints
 
 from resnet_np import optim
-from resnet_np.device import DEVICES
+from resnet_np.device import DEVICES, PRECISIONS
 from resnet_np.models import STAGES, ResNet
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
@@ -40,6 +40,7 @@ class Options:
     image_size: int | None = None
     seed: int = 0
     device: str = "cpu"
+    precision: str = "fp32"
     out: str | None = None
     cache: bool = True
 
@@ -82,6 +83,7 @@ class Options:
         _check_choice("optimizer", options.optimizer, OPTIMIZERS)
         _check_choice("unfreeze", options.unfreeze, STAGES)
         _check_choice("device", options.device, DEVICES)
+        _check_choice("precision", options.precision, PRECISIONS)
         if min(options.epochs, options.batch_size) < 1:
             raise ValueError("epochs and batch_size must be 1 or more")
         if not all(0 <= n < math.inf for n in (options.seed, *options.learning_rates())):

@@ -10,7 +10,9 @@ import numpy as np
 from resnet_np.autograd import Tensor, no_grad, softmax
 from resnet_np.data.images import load_image
 from resnet_np.data.loader import load_ahead
+from resnet_np.device import activation_dtype, require, to_device, to_host
 from resnet_np.errors import UserError
+from resnet_np.kernels import using_precision
 from resnet_np.models import ResNet
 from resnet_np.models.pretrained import load_weights
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
@@ -26,13 +28,22 @@ class Predictor:
 
     named: a checkpoint, any weight file or folder that has a head, or a published name.
     variant: of weights that cannot tell their own.
+    device, precision: where it computes, and in what.
 
     Its `advance` is told how many images more are done, for a progress bar.
 
     Raises UserError if the file is missing, damaged, or for another kind of network.
     """
 
-    def __init__(self, named: str | os.PathLike[str], variant: str | None = None) -> None:
+    def __init__(
+        self,
+        named: str | os.PathLike[str],
+        variant: str | None = None,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
+        require(device, precision)
+        self.device, self.precision = device, precision
         path = locate(os.fspath(named))
         if has_record(path):
             checkpoint = load_checkpoint(path)
@@ -49,7 +60,7 @@ class Predictor:
             if len(self.classes) != count:
                 raise UserError(f"{path}: has {len(self.classes)} class names for {count} classes")
             self.contract, self.image_size = file.contract, file.contract.crop
-        self.model.eval()
+        self.model.to(device).eval()
         self.advance: Callable[[int], None] = lambda done: None
 
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
@@ -71,11 +82,12 @@ class Predictor:
             return np.stack([load_image(paths[i], self.contract, self.image_size) for i in chunk])
 
         chunks = np.split(np.arange(len(paths)), range(AT_ONCE, len(paths), AT_ONCE))
-        outputs = []
-        with no_grad():
+        outputs, dtype = [], activation_dtype(self.precision)
+        with no_grad(), using_precision("tf32" if self.precision == "tf32" else "fp32"):
             for pixels in load_ahead(load, chunks):
-                x = Tensor(self.contract.normalise(pixels))
-                outputs.append(self.model(x, stop=stop).data)
+                x = to_device(self.contract.normalise(pixels), self.device)
+                y = self.model(Tensor(x.astype(dtype, copy=False)), stop=stop).data
+                outputs.append(to_host(y).astype(np.float32, copy=False))
                 self.advance(len(pixels))
         return np.concatenate(outputs)
 
