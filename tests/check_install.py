@@ -15,6 +15,7 @@ from pathlib import Path
 PARTS = (
     "resnet_np",
     "resnet_np.kernels.array",
+    "resnet_np.kernels.gpu",
     "resnet_np.kernels.reference",
     "resnet_np.weights",
     "resnet_np.autograd",
@@ -33,6 +34,7 @@ def main(folder: Path) -> None:
     data = Path(str(importlib.import_module("resnet_np.weights").__file__)).parent
     if not list(data.glob("*.npz")):
         sys.exit(f"the embedded weights are not in {data}")
+    importlib.import_module("resnet_np.kernels.gpu.compiling").source("elementwise.cu")
     for name in ("kernels", "weights"):
         if name in sys.modules:
             sys.exit(f"a bare {name} was imported")
