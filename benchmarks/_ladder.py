@@ -124,7 +124,7 @@ def layer_call(layer: Convolution) -> Call:
     x[...] = 1
     packed = conv.pack_weights(np.ones(layer.weight, np.float32))
     size, bias = layer.weight[:2], conv.pack_bias(None, k)
-    grid = conv.conv_grid(x.shape, size, layer.stride, layer.padding, (p, q), places)
+    grid = conv.conv_grid(x.shape, size, layer.stride, layer.padding, (p, q), places, len(packed))
     return conv.ready(grid, x, packed, bias, k, y)
 
 

@@ -82,7 +82,8 @@ def micro_kernel(
     """
     _, p, q, k = y.shape
     places = 0, p * q * k, q * k, k
-    grid = conv.conv_grid(x.shape, packed.shape[1:3], (1, 1), NO_PADDING, (p, q), places)
+    size, panels = packed.shape[1:3], len(packed)
+    grid = conv.conv_grid(x.shape, size, (1, 1), NO_PADDING, (p, q), places, panels)
     conv.ready(grid, x, packed, conv.pack_bias(bias, k), k, y, shortcut, relu)()
 
 

@@ -44,5 +44,5 @@ class PackedConv:
         if self.m:
             return winograd.ready(x, packed, bias, k, padding, self.m, y, residual, relu)
         places = 0, p * q * k, q * k, k
-        grid = conv.conv_grid(x.shape, self.size, self.stride, padding, (p, q), places)
+        grid = conv.conv_grid(x.shape, self.size, self.stride, padding, (p, q), places, len(packed))
         return conv.ready(grid, x, packed, bias, k, y, residual, relu, self.scale)

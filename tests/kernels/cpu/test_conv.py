@@ -79,7 +79,7 @@ def grid_of(x: Any, w: Any) -> conv.Grid:
     k = w.shape[3]
     places = 0, h * width * k, width * k, k
     padding = (w.shape[0] // 2,) * 2, (w.shape[1] // 2,) * 2
-    return conv.conv_grid(x.shape, w.shape[:2], (1, 1), padding, (h, width), places)
+    return conv.conv_grid(x.shape, w.shape[:2], (1, 1), padding, (h, width), places, -(-k // PANEL))
 
 
 @pytest.mark.parametrize("k", [2 * PANEL, 2 * PANEL + 3])
@@ -171,6 +171,45 @@ def test_turned(shape: tuple[int, ...]) -> None:
     w = np.random.default_rng(0).standard_normal(shape, np.float32)
     np.testing.assert_array_equal(conv.turned(w), w[::-1, ::-1].swapaxes(2, 3))
     np.testing.assert_array_equal(conv.turned(w[1::2]), w[1::2][::-1, ::-1].swapaxes(2, 3))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 20, 37), (1, 1, 16, 8), (2, 3, 5, 3), (1, 1, 33, 64)])
+def test_packed_and_turned_at_once(shape: tuple[int, ...]) -> None:
+    w = np.random.default_rng(0).standard_normal((shape[0] + 1, *shape[1:]), np.float32)
+    for part in (w, w[1::2]):
+        np.testing.assert_array_equal(conv.pack_turned(part), conv.pack_weights(conv.turned(part)))
+
+
+@pytest.mark.parametrize(
+    ("batch", "side", "c", "k", "r", "stride", "border"),
+    [(32, 4, 1024, 900, 1, 1, 0), (2, 9, 512, 20, 3, 2, 1), (1, 5, 1024, 20, 3, 1, 0)],
+)
+def test_pixels_that_share_a_place_in_the_cache(
+    batch: int, side: int, c: int, k: int, r: int, stride: int, border: int
+) -> None:
+    """They are read from a copy with gaps; the sums are the same, bit for bit."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, side, side, c), np.float32)
+    w = rng.standard_normal((r, r, c, k), np.float32)
+    where: Any = ((stride, stride), ((border, border), (border, border)))
+    p, q = output_sizes(x.shape, (r, r), *where)
+    packed, bias = conv.pack_weights(w), conv.pack_bias(None, k)
+    results, pitches = [], []
+    for period in (conv.CACHE_PERIOD, 2**62):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(conv, "CACHE_PERIOD", period)
+            conv._grid.cache_clear()
+            places = 0, p * q * k, q * k, k
+            grid = conv.conv_grid(x.shape, (r, r), *where, (p, q), places, len(packed))
+            y = np.empty((batch, p, q, k), np.float32)
+            conv.ready(grid, x, packed, bias, k, y)()
+            results.append(y)
+            pitches.append(grid.pitch)
+    conv._grid.cache_clear()
+    # The last is read where it lies: few panels would read a copy.
+    assert pitches == [c if (r, border) == (3, 0) else c + 16, c]
+    np.testing.assert_array_equal(results[0], results[1])
+    close(results[0], array.conv2d(x, w, None, *where))
 
 
 def test_a_turned_square() -> None:
