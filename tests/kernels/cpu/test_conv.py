@@ -209,7 +209,7 @@ def test_pixels_that_share_a_place_in_the_cache(
     # The last is read where it lies: few panels would read a copy.
     assert pitches == [c if (r, border) == (3, 0) else c + 16, c]
     np.testing.assert_array_equal(results[0], results[1])
-    close(results[0], array.conv2d(x, w, None, *where))
+    close(results[0], array.conv2d(x, w, None, *where), 1e-5)
 
 
 def test_a_turned_square() -> None:
