@@ -131,11 +131,14 @@ def conv2d_gx(
     x_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
+    residual: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """Gradient by the input: each pixel of x collects from every window that it was part of.
 
-    The rows' gradient is `gy @ w.T`; col2im then adds each tap's share back where im2col had read.
+    `residual` [N, H, W, C], if there is one, is added: gradients that x has from elsewhere. `out`
+    may be the same array. The rows' gradient is `gy @ w.T`; col2im then adds each tap's share back
+    where im2col had read.
     """
     xp = get_array_module(gy)
     n, p, q, k = gy.shape
@@ -149,7 +152,9 @@ def conv2d_gx(
         grows = grows.reshape(-1, p, q, r, s, c)  # [n*P*Q, R*S*C] -> [n, P, Q, R, S, C]
         for tap_r, tap_s, rows, columns in _taps((r, s), stride, (p, q)):
             gx[images, rows, columns] += grows[:, :, :, tap_r, tap_s]
-    return _cropped(gx, padding, out)
+    if residual is None:
+        return _cropped(gx, padding, out)
+    return add(_cropped(gx, padding, None), residual, out)
 
 
 def conv2d_gw(

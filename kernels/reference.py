@@ -47,17 +47,20 @@ def conv2d_gx(
     x_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
+    residual: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    """Every product x * w that went into y sends gy * w back to its x."""
-    gx = _result(out, x_shape, gy)
+    """Every product x * w that went into y sends gy * w back to its x. `residual` is added."""
+    gx = np.zeros(x_shape, gy.dtype) if residual is None else residual.copy()
     for n, p, q, k in np.ndindex(gy.shape):
         for r, s, c in np.ndindex(w.shape[:3]):
             h = p * stride[0] + r - padding[0][0]
             wd = q * stride[1] + s - padding[1][0]
             if 0 <= h < x_shape[1] and 0 <= wd < x_shape[2]:
                 gx[n, h, wd, c] += gy[n, p, q, k] * w[r, s, c, k]
-    return gx
+    result = _result(out, x_shape, gy)
+    result[...] = gx
+    return result
 
 
 def conv2d_gw(

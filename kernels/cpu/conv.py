@@ -437,6 +437,7 @@ def conv2d_gx(
     x_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
+    residual: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """See `array.conv2d_gx`. One convolution for each place that a pixel can have in a stride.
@@ -446,8 +447,13 @@ def conv2d_gx(
     """
     gx = empty(out, x_shape)
     _, h, w_, c = x_shape
+    residual = None if residual is None else np.ascontiguousarray(residual)
     if min(w.shape[:2]) < max(stride):  # some pixels have met no tap at all
-        _clear_all(gx.reshape(-1), worker_count())
+        if residual is None:
+            _clear_all(gx.reshape(-1), worker_count())
+        elif residual is not gx:
+            gx[...] = residual
+            residual = gx
     gy, bias = np.ascontiguousarray(gy), pack_bias(None, c)
     for a in range(min(stride[0], h)):
         for b in range(min(stride[1], w_)):
@@ -465,5 +471,5 @@ def conv2d_gx(
             size = (taps.shape[1], taps.shape[2])
             padding_here = (top, 0), (left, 0)
             grid = conv_grid(gy.shape, size, (1, 1), padding_here, outputs, places, len(taps))
-            ready(grid, gy, taps, bias, c, gx)()
+            ready(grid, gy, taps, bias, c, gx, residual)()
     return gx

@@ -24,6 +24,7 @@ def conv2d_gx(
     x_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
+    residual: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """See `array.conv2d_gx`. With stride 1 it is the convolution of gy with the turned kernel."""
@@ -34,9 +35,10 @@ def conv2d_gx(
     if inside and (m := winograd.suits(gy.shape, (r, s, k, c), stride, border)):
         gx, gy = empty(out, x_shape), np.ascontiguousarray(gy)
         u, no_bias = winograd.pack(conv.turned(w), m), conv.pack_bias(None, c)
-        winograd.ready(gy, u, no_bias, c, border, m, gx)()
+        r = None if residual is None else np.ascontiguousarray(residual)
+        winograd.ready(gy, u, no_bias, c, border, m, gx, r)()
         return gx
-    return conv.conv2d_gx(gy, w, x_shape, stride, padding, out)
+    return conv.conv2d_gx(gy, w, x_shape, stride, padding, residual, out)
 
 
 def conv2d_gw(
@@ -65,5 +67,5 @@ def linear_gx(gy: Array, w: Array, out: Array | None = None) -> Array:
     """See `array.linear_gx`."""
     gx = empty(out, (len(gy), len(w)))
     pixels, shape = gy[:, None, None], (len(gy), 1, 1, len(w))
-    conv2d_gx(pixels, w[None, None], shape, (1, 1), NO_PADDING, gx[:, None, None])
+    conv2d_gx(pixels, w[None, None], shape, (1, 1), NO_PADDING, out=gx[:, None, None])
     return gx

@@ -188,6 +188,7 @@ def conv2d_gx(
     x_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
+    residual: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     window = Window(x_shape, w.shape[:2], stride, padding)
@@ -195,27 +196,32 @@ def conv2d_gx(
     k = gy.shape[3]
     gy, w = contiguous(gy), as_factor(w, gy).reshape(-1, k)
     if window.is_pixel:
-        gemm(gy.reshape(-1, k), w, gx.reshape(-1, window.field), transpose_b=True)
+        add = residual is not None
+        if add and residual is not gx:
+            gx[...] = residual
+        gemm(gy.reshape(-1, k), w, gx.reshape(-1, window.field), transpose_b=True, accumulate=add)
         return gx
+    residual = contiguous(residual)
     todo = patches(window, gy.itemsize)
     most = max((patch.met for patch in todo), default=0)
     workspace = empty(None, (most * window.outputs[1] * window.field,), gy)
     for patch in todo:
         fields = window.fields(workspace, patch.met)
         gemm(gy[patch.images, patch.outputs].reshape(-1, k), w, fields, transpose_b=True)
-        col2im(window, fields, patch, gx[patch.images, patch.rows])
+        place = patch.images, patch.rows
+        col2im(window, fields, patch, None if residual is None else residual[place], gx[place])
     return gx
 
 
-def col2im(window: Window, fields: Array, patch: Patch, gx: Array) -> None:
+def col2im(window: Window, fields: Array, patch: Patch, residual: Array | None, gx: Array) -> None:
     """Each pixel of the patch collects its share of the fields' gradients [pixels, R*S*C]."""
     (images, heights, w, c), q = gx.shape, window.outputs[1]
     (top, _), (left, _) = window.padding
     first, p = patch.outputs.start, patch.outputs.stop - patch.outputs.start
-    width = packs.width(c, fields, gx)
+    width = packs.width(c, fields, gx, *(() if residual is None else (residual,)))
     launch(
         "im2col.cu", packs.variant("col2im", width), gx.dtype,
         (images * heights,), packs.block(c // width, w),
-        fields, gx, patch.rows.start, heights, w, c, first, p, q, *window.size, *window.stride,
-        top, left,
+        fields, residual, gx, patch.rows.start, heights, w, c, first, p, q, *window.size,
+        *window.stride, top, left,
     )  # fmt: skip

@@ -29,22 +29,24 @@ __device__ void lay_out(const Number *x, Number *rows, Index start, Index H, Ind
 }
 
 // gx[n, h, w, c] = the sum of rows[(n, p, q), (r*S + s)*C + c] over all windows (p, q) that the
-// pixel was part of: as tap r = h + top - p*stride, s = w + left - q*stride.
+// pixel was part of: as tap r = h + top - p*stride, s = w + left - q*stride; and of the residual
+// there, if there is one, which may be gx.
 //
 // gx [images, heights, W, C] are the rows from `start` on of some images, and `rows` the fields of
 // the P output rows from `first` on of the same images: all that meet those rows of gx. Each pixel
 // collects what is its own and is written once, so no two threads ever add to one place.
 // Block i writes row i of gx.
 template <int COUNT>
-__device__ void collect(const Number *rows, Number *gx, Index start, Index heights, Index W,
-                        Index C, Index first, Index P, Index Q, Index R, Index S, Index down,
-                        Index right, Index top, Index left) {
+__device__ void collect(const Number *rows, const Number *residual, Number *gx, Index start,
+                        Index heights, Index W, Index C, Index first, Index P, Index Q, Index R,
+                        Index S, Index down, Index right, Index top, Index left) {
     typedef Pack<COUNT> Packed;
     Index pixel = C / COUNT, image = blockIdx.x / heights;
     Index h = start + blockIdx.x % heights + top;  // in the image with its border
     Index p_begin = max(first, h < R ? (Index)0 : (h - R) / down + 1);
     Index p_end = min(first + P, h / down + 1);
     const Packed *fields = (const Packed *)rows + (image * P - first) * Q * R * S * pixel;
+    const Packed *others = residual ? (const Packed *)residual + blockIdx.x * W * pixel : 0;
     Packed *line = (Packed *)gx + blockIdx.x * W * pixel;
     for (Index i = threadIdx.y; i < W; i += blockDim.y) {
         int w = i + left, s = S, step = right;  // 64 bits take several times as long to divide
@@ -58,8 +60,9 @@ __device__ void collect(const Number *rows, Number *gx, Index start, Index heigh
                     Packed share = fields[((p * Q + q) * R * S + tap) * pixel + c];
                     for (int k = 0; k < COUNT; k++) sums[k] += get(share.numbers[k]);
                 }
-            Packed result;
-            for (int k = 0; k < COUNT; k++) put(result.numbers[k], sums[k]);
+            Packed result = others ? others[i * pixel + c] : Packed{};
+            for (int k = 0; k < COUNT; k++)
+                put(result.numbers[k], sums[k] + get(result.numbers[k]));
             line[i * pixel + c] = result;
         }
     }
@@ -77,14 +80,18 @@ extern "C" __global__ void im2col_wide(const Number *x, Number *rows, Index star
     lay_out<WIDE>(x, rows, start, H, W, C, P, Q, S, down, right, top, left);
 }
 
-extern "C" __global__ void col2im(const Number *rows, Number *gx, Index start, Index heights,
-                                  Index W, Index C, Index first, Index P, Index Q, Index R, Index S,
-                                  Index down, Index right, Index top, Index left) {
-    collect<1>(rows, gx, start, heights, W, C, first, P, Q, R, S, down, right, top, left);
+extern "C" __global__ void col2im(const Number *rows, const Number *residual, Number *gx,
+                                  Index start, Index heights, Index W, Index C, Index first,
+                                  Index P, Index Q, Index R, Index S, Index down, Index right,
+                                  Index top, Index left) {
+    collect<1>(rows, residual, gx, start, heights, W, C, first, P, Q, R, S, down, right, top,
+        left);
 }
 
-extern "C" __global__ void col2im_wide(const Number *rows, Number *gx, Index start, Index heights,
-                                       Index W, Index C, Index first, Index P, Index Q, Index R,
-                                       Index S, Index down, Index right, Index top, Index left) {
-    collect<WIDE>(rows, gx, start, heights, W, C, first, P, Q, R, S, down, right, top, left);
+extern "C" __global__ void col2im_wide(const Number *rows, const Number *residual, Number *gx,
+                                       Index start, Index heights, Index W, Index C, Index first,
+                                       Index P, Index Q, Index R, Index S, Index down, Index right,
+                                       Index top, Index left) {
+    collect<WIDE>(rows, residual, gx, start, heights, W, C, first, P, Q, R, S, down, right, top,
+        left);
 }

@@ -69,6 +69,7 @@ class Conv2d(Op):
     """y = conv(x, w) + b. Saved: x (if w needs a gradient) and w (if x does)."""
 
     makes_gradients = True
+    adds_to_gx = True
     parameters = (1, 2)
 
     def __init__(self, stride: Pair, padding: Padding) -> None:
@@ -82,7 +83,10 @@ class Conv2d(Op):
     def backward(self, gy: Array) -> tuple[Array | None, ...]:
         x, w = self.saved
         k, where = kernels.of(gy), (self.stride, self.padding)
-        gx = k.conv2d_gx(gy, w, self.x_shape, *where) if self.needs[0] else None  # [N, H, W, C]
+        gx = None
+        if self.needs[0]:
+            so_far, out = self.so_far.value, self.so_far.value if self.so_far.owned else None
+            gx = k.conv2d_gx(gy, w, self.x_shape, *where, residual=so_far, out=out)  # [N, H, W, C]
         gw = k.conv2d_gw(gy, x, self.w_shape, *where) if self.needs[1] else None  # [R, S, C, K]
         gb = k.bias_gb(gy) if self.needs[2] else None  # [N, P, Q, K] -> [K]
         return gx, gw, gb

@@ -54,6 +54,31 @@ def watched(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
+class GradientSum:
+    """The gradients of one tensor, added up as they come in.
+
+    The first may be borrowed: it may be another tensor's gradient, too (a residual add passes its
+    `gy` to both sides), so it is never written to. Later ones are added into an array that is ours:
+    one that an op made for us alone, or else a new one.
+    """
+
+    def __init__(self, value: Array = None, owned: bool = False) -> None:
+        self.value, self.owned = value, owned
+
+    def add(self, g: Array, ours: bool) -> None:
+        """Count `g` in; `ours` if nobody else holds it."""
+        if self.value is None:
+            self.value, self.owned = g, ours
+            return
+        into = self.value if self.owned else g if ours else None
+        self.value, self.owned = kernels.of(g).add(self.value, g, out=into), True
+
+    def own(self) -> Array:
+        """The sum, as an array that nobody else holds."""
+        xp = get_array_module(self.value)
+        return xp.asarray(self.value) if self.owned else xp.array(self.value)
+
+
 class Op:
     """One operation: arrays in, an array out, and the way back.
 
@@ -69,6 +94,10 @@ class Op:
     # Places of inputs that are parameters: in mixed precision they are float32, the others 16 bits.
     parameters: tuple[int, ...] = ()
     owns_gy = False  # whether this is so of the gy that `backward` is given
+    # Whether the first gradient that `backward` returns is added to `so_far`: the sum of those that
+    # this input has from other ops. A kernel that writes gx anyway adds at no cost.
+    adds_to_gx = False
+    so_far = GradientSum()
     needs: tuple[bool, ...] = ()
     saved: Any = None
     inputs: "tuple[Tensor | None, ...]" = ()
@@ -100,7 +129,7 @@ class Op:
 
     def release(self) -> None:
         """Let go of everything that the way back needed."""
-        self.saved, self.inputs, self.released = None, (), True
+        self.saved, self.inputs, self.so_far, self.released = None, (), GradientSum(), True
 
 
 class Tensor:
@@ -275,37 +304,10 @@ def as_tensor(value: Operand, like: Tensor) -> Tensor:
     return Tensor(value)
 
 
-class _Sum:
-    """The gradients of one tensor, added up as they come in.
-
-    The first may be borrowed: it may be another tensor's gradient, too (a residual add passes its
-    `gy` to both sides), so it is never written to. Later ones are added into an array that is ours:
-    one that an op made for us alone, or else a new one.
-    """
-
-    def __init__(self) -> None:
-        self.value: Array = None
-        self.owned = False
-
-    def add(self, g: Array, ours: bool) -> None:
-        """Count `g` in; `ours` if nobody else holds it."""
-        if self.value is None:
-            self.value, self.owned = g, ours
-            return
-        into = self.value if self.owned else g if ours else None
-        self.value, self.owned = kernels.of(g).add(self.value, g, out=into), True
-
-    def own(self) -> Array:
-        """The sum, as an array that nobody else holds."""
-        xp = get_array_module(self.value)
-        return xp.asarray(self.value) if self.owned else xp.array(self.value)
-
-
 def _run_backward(root: Tensor, gy: Array) -> None:
     """Visit every op after all the ops that used its output, without recursion."""
     uses = _count_uses(root)
-    sums: dict[Tensor, _Sum] = {root: _Sum()}
-    sums[root].add(gy, ours=False)
+    sums = {root: GradientSum(gy, owned=False)}
     ready, leaves = [root], []
     while ready:
         tensor = ready.pop()
@@ -314,6 +316,8 @@ def _run_backward(root: Tensor, gy: Array) -> None:
             leaves.append(tensor)
             continue
         op.owns_gy = sums[tensor].owned
+        if op.adds_to_gx:
+            op.so_far = sums.pop(op.inputs[0], op.so_far)
         # Popped, so that this gradient is freed as soon as the op has used it.
         gradients = op.backward(sums.pop(tensor).value)
         for x, need, gx in zip(op.inputs, op.needs, gradients, strict=True):
@@ -323,7 +327,7 @@ def _run_backward(root: Tensor, gy: Array) -> None:
                 got = "no gradient" if gx is None else f"a gradient of {gx.dtype} {gx.shape}"
                 name = type(op).__name__
                 raise RuntimeError(f"{name}.backward made {got} for {x.dtype} {x.shape}")
-            sums.setdefault(x, _Sum()).add(gx, op.makes_gradients)
+            sums.setdefault(x, GradientSum()).add(gx, op.makes_gradients)
             uses[x] -= 1
             if uses[x] == 0:
                 ready.append(x)

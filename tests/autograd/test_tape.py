@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from resnet_np import Tensor, batch_norm, check_gradients, nn, no_grad, optim, relu
 from resnet_np.autograd import Op
-from resnet_np.autograd.conv import Linear
+from resnet_np.autograd.conv import Conv2d, Linear
 from resnet_np.autograd.tensor import as_tensor
+from resnet_np.kernels import NO_PADDING
 
 
 def leaf(*values: Any) -> Tensor:
@@ -80,6 +81,27 @@ def test_what_an_op_made_is_added_to_in_place_and_kept() -> None:
     assert w.grad is made[0][1]
     np.testing.assert_array_equal(grad_of(x), [[2, 20]])
     np.testing.assert_array_equal(gy, [[1, 10]])
+
+
+def test_a_convolution_adds_to_the_gradient_that_its_input_has() -> None:
+    """Without a pass of its own: into the array if it is ours, into a new one if it is borrowed."""
+    made = []
+
+    class Noting(Conv2d):
+        def backward(self, gy: Any) -> Any:
+            made.append((self.so_far.value, super().backward(gy)[0]))
+            return made[-1][1], None, None
+
+    x = Tensor(np.ones((1, 1, 1, 1)), requires_grad=True)
+    gy = np.ones((1, 1, 1, 1))
+    ys = [
+        Noting((1, 1), NO_PADDING)(x, Tensor(np.full((1, 1, 1, 1), w)), None) for w in (10.0, 100.0)
+    ]
+    (x + ys[0] + ys[1]).backward(gy)
+    (nothing, first), (before, after) = made
+    assert nothing is None and before is after is first is x.grad
+    np.testing.assert_array_equal(x.grad, [[[[111]]]])
+    np.testing.assert_array_equal(gy, [[[[1]]]])
 
 
 def test_batch_norm_writes_over_a_gradient_that_nobody_else_holds() -> None:

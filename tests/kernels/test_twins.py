@@ -97,6 +97,8 @@ def test_conv2d(
         patch.setattr(array, "WORKSPACE_BYTES", workspace)  # one image at a time, some, all
         compare("conv2d", x, w, b, stride, padding)
         compare("conv2d_gx", gy, w, x.shape, stride, padding)
+        residual = rng.standard_normal(x.shape).astype(x.dtype)
+        compare("conv2d_gx", gy, w, x.shape, stride, padding, residual)
         compare("conv2d_gw", gy, x, w.shape, stride, padding)
     compare("bias_gb", gy)
 

@@ -53,6 +53,11 @@ def test_forward_and_input_gradient(case: tuple[Any, ...], pixels: int) -> None:
         gy = np.random.default_rng(0).standard_normal(y.shape, np.float32)
         gx = convolution.conv2d_gx(gy, w, x.shape, stride, padding)
         close(gx, array.conv2d_gx(gy, w, x.shape, stride, padding))
+        gx = convolution.conv2d_gx(gy, w, x.shape, stride, padding, residual=x)
+        close(gx, array.conv2d_gx(gy, w, x.shape, stride, padding, x))
+        over = x.copy()
+        assert convolution.conv2d_gx(gy, w, x.shape, stride, padding, over, out=over) is over
+        close(over, gx)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,9 @@ def test_sizes_of_a_network(batch: int, side: int, c: int, k: int, r: int, strid
     close(y, array.conv2d(x, w, None, *where), tolerance)
     gx = convolution.conv2d_gx(y, w, x.shape, *where)
     close(gx, array.conv2d_gx(y, w, x.shape, *where), tolerance)
+    over = x.copy()
+    convolution.conv2d_gx(y, w, x.shape, *where, residual=over, out=over)
+    close(over - x, gx, tolerance)
 
 
 def grid_of(x: Any, w: Any) -> conv.Grid:

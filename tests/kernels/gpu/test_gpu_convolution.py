@@ -107,6 +107,7 @@ def test_col2im(case: Case, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None
     fields = numbers(np.random.default_rng(2), (n, p, q, window.field), dtype)
     identity = np.eye(window.field).reshape(r, s, c, window.field)
     expected = array.conv2d_gx(fields.astype("f8"), identity, window.x_shape, *case[3:])
+    others = numbers(np.random.default_rng(3), window.x_shape, dtype)
     for width, workspace in ((wide, ws) for wide in widths(c, dtype) for ws in (1, 3000, 2**20)):
         monkeypatch.setattr(convolution, "WORKSPACE_BYTES", workspace)
         for patch in patches(window, fields.itemsize):
@@ -114,13 +115,16 @@ def test_col2im(case: Case, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None
             met[...] = fields[patch.images, patch.outputs]
             wanted = expected[patch.images, patch.rows]
             gx, store = guarded(wanted.shape, fields)
-            emulator.launch(
-                "im2col.cu", packs.variant("col2im", width), fields.dtype,
-                (gx.shape[0] * gx.shape[1],), packs.block(c // width, w),
-                met, gx, patch.rows.start, gx.shape[1], w, c, patch.outputs.start, met.shape[1], q,
-                r, s, *window.stride, top, left,
-            )  # fmt: skip
-            assert_close(gx, wanted, dtype)
+            gx[...] = residual = others[patch.images, patch.rows]
+            for add in (None, gx):
+                emulator.launch(
+                    "im2col.cu", packs.variant("col2im", width), fields.dtype,
+                    (gx.shape[0] * gx.shape[1],), packs.block(c // width, w),
+                    met, add, gx, patch.rows.start, gx.shape[1], w, c, patch.outputs.start,
+                    met.shape[1], q, r, s, *window.stride, top, left,
+                )  # fmt: skip
+                assert_close(gx, wanted, dtype)
+                gx[...], wanted = residual, wanted + residual.astype("f8")
             assert untouched(store, gx)
 
 
@@ -198,6 +202,11 @@ def test_conv2d(
     assert_close(convolution.conv2d(cx, cw, None, *where), array.conv2d(x, w, None, *where), dtype)
     gx = convolution.conv2d_gx(cgy, cw, x.shape, *where)
     assert_close(gx, array.conv2d_gx(gy, w, x.shape, *where), dtype)
+    more = array.conv2d_gx(gy, w, x.shape, *where, residual=x)
+    assert_close(convolution.conv2d_gx(cgy, cw, x.shape, *where, residual=cx), more, dtype)
+    over = cx.copy()
+    assert convolution.conv2d_gx(cgy, cw, x.shape, *where, residual=over, out=over) is over
+    assert_close(over, more, dtype)
     gw = convolution.conv2d_gw(cgy, cx, w.shape, *where)
     assert gw.dtype == ("float64" if dtype == "float64" else "float32")
     assert_close(gw, array.conv2d_gw(gy, x, w.shape, *where), dtype)
