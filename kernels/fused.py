@@ -8,11 +8,14 @@ For networks whose weights stay what they are for a while: see `resnet_np.plan`.
 fixed statistics is a multiplication and an addition for each channel: `scale` and `b`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Protocol
 
 from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_compiled, is_on_gpu, of
+
+WORKSPACE_BYTES, GPU_WORKSPACE_BYTES = 64 * 2**20, 2**30
 
 
 class FusedConv(Protocol):
@@ -63,6 +66,35 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
 
         return aligned(shape)
     return get_array_module(like).empty(shape, like.dtype)
+
+
+def in_turn(like: Array) -> AbstractContextManager[None]:
+    """Inside, on a GPU, one thread at a time puts work on one stream: see `gpu/streams.py`."""
+    if not is_on_gpu(like):
+        return nullcontext()
+    from resnet_np.kernels.gpu.streams import in_turn as on_gpu
+
+    return on_gpu()
+
+
+def recorded(runs: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    """All of these as one, on a GPU, in turn: see `gpu/streams.py`."""
+    from resnet_np.kernels.gpu.streams import Recording
+
+    return Recording(runs)
+
+
+def workspace_bytes(like: Array) -> int:
+    """How much memory results inside a network may take together.
+
+    On a CPU so little that a good part stays in its caches; on a GPU enough for a batch that keeps
+    all of it busy (100 images of ResNet-50), but no more than an eighth of what it has.
+    """
+    if not is_on_gpu(like):
+        return WORKSPACE_BYTES
+    from resnet_np.kernels.gpu.arrays import memory_bytes
+
+    return min(GPU_WORKSPACE_BYTES, memory_bytes() // 8)
 
 
 def max_pool(x: Array, y: Array, size: Pair, stride: Pair, padding: Padding) -> None:

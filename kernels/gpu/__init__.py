@@ -3,6 +3,7 @@
     compiling.py     CUDA C++ to machine code, at first use; numbers.cuh: what all .cu begin with
     convolution.py   im2col.cu and matrix products; matmul.py: those, by cuBLAS; linear layers
     fused.py         convolutions whose weights are made ready once; fused.cu: what follows them
+    streams.py       the stream of the inference plans, and CUDA graphs of what they launch
     norm.py, pool.py, loss.py, elementwise.py, optim.py
                      what is bound by memory, each with its .cu: as few passes as there can be
     arrays.py        where results lie; packs.py: numbers that move 16 bytes at a time

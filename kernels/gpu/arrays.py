@@ -1,5 +1,6 @@
 """Arrays on the card: what kernels get, and what they write into."""
 
+from functools import cache
 from typing import Any
 
 from resnet_np.kernels import Array, check_out
@@ -11,6 +12,20 @@ def empty(out: Array | None, shape: tuple[int, ...], like: Array, dtype: Any = N
 
     dtype = like.dtype if dtype is None else dtype
     return cupy.empty(shape, dtype) if out is None else check_out(out, shape, dtype)
+
+
+def memory_bytes() -> int:
+    """All that the current device has."""
+    import cupy
+
+    return _memory_bytes(cupy.cuda.runtime.getDevice())
+
+
+@cache
+def _memory_bytes(device: int) -> int:
+    import cupy
+
+    return int(cupy.cuda.runtime.memGetInfo()[1])
 
 
 def contiguous(x: Array | None) -> Array | None:

@@ -1,5 +1,7 @@
 """Matrix products by cuBLAS, and linear layers. Definitions are in `array.py`."""
 
+import ctypes
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,12 +53,62 @@ def gemm(
     cublas.setMathMode(handle, WHOLE_SUMS)
     # For cuBLAS matrices lie in memory column after column: ours are its transposed ones. It is
     # asked for out.T = b.T @ a.T.
-    cublas.gemmEx(
+    _gemm_ex(
         handle, operations[transpose_b], operations[transpose_a], n, m, k, one,
         b.data.ptr, _cuda_dtype(b), _pitch(b), a.data.ptr, _cuda_dtype(a), _pitch(a),
         one if accumulate else zero, out.data.ptr, _cuda_dtype(out), _pitch(out),
         _compute_type(a.dtype), cublas.CUBLAS_GEMM_DEFAULT,
     )  # fmt: skip
+
+
+def _gemm_ex(*arguments: int) -> None:
+    """cuBLAS's function of that name, also while a stream is captured (see streams.py).
+
+    CuPy refuses to call it then, though cuBLAS itself can be captured; so CuPy is passed by.
+    """
+    from cupy.cuda import get_current_stream
+    from cupy_backends.cuda.libs import cublas
+
+    if get_current_stream().is_capturing():
+        _check(_library().cublasGemmEx(*arguments))
+    else:
+        cublas.gemmEx(*arguments)
+
+
+def give_workspace(stream: Any, memory: Array) -> None:
+    """Let cuBLAS put its next work on `stream`, and use this memory for it.
+
+    While it is captured it could not allocate any. CuPy's next call takes both back.
+    """
+    from cupy.cuda.device import get_cublas_handle
+    from cupy_backends.cuda.libs import cublas
+
+    handle = get_cublas_handle()
+    cublas.setStream(handle, stream.ptr)
+    _check(_library().cublasSetWorkspace_v2(handle, memory.data.ptr, memory.nbytes))
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The cuBLAS that CuPy has loaded: found through CuPy's own module, which needs it."""
+    from cupy_backends.cuda.libs import cublas
+
+    library, size = ctypes.CDLL(cublas.__file__), ctypes.c_size_t
+    integer: Any = ctypes.c_int
+    address: Any = ctypes.c_void_p
+    library.cublasSetWorkspace_v2.argtypes = address, address, size
+    library.cublasGemmEx.argtypes = (
+        address, *[integer] * 5, address, *[address, integer, integer] * 2, address,
+        address, integer, integer, integer, integer,
+    )  # fmt: skip
+    return library
+
+
+def _check(status: int) -> None:
+    from cupy_backends.cuda.libs import cublas
+
+    if status:
+        raise cublas.CUBLASError(status)
 
 
 def _shape(x: Array, transpose: bool) -> tuple[int, int]:

@@ -307,7 +307,7 @@ def as_tensor(value: Operand, like: Tensor) -> Tensor:
 def _run_backward(root: Tensor, gy: Array) -> None:
     """Visit every op after all the ops that used its output, without recursion."""
     uses = _count_uses(root)
-    sums = {root: GradientSum(gy, owned=False)}
+    sums: dict[Tensor | None, GradientSum] = {root: GradientSum(gy, owned=False)}
     ready, leaves = [root], []
     while ready:
         tensor = ready.pop()

@@ -7,7 +7,8 @@ the kernel reads them; and a result that nobody needs any more leaves its memory
 
 Reading order: trace.py (what happens in a forward pass), patterns.py (which ops become one step),
 steps.py (what a step does), buffers.py (where results lie), plan.py (running it, for batches of any
-size), cache.py (which plans a model has, and when they are out of date).
+size), repeating.py (on a GPU: as one launch), cache.py (which plans a model has, and when they are
+out of date).
 """
 
 from resnet_np.plan.cache import Part, PlanCache

@@ -6,7 +6,10 @@ from typing import Any
 
 from resnet_np.kernels import Array
 from resnet_np.kernels.fused import empty
-from resnet_np.plan.steps import INTO, Convolution, Prepared, Step
+from resnet_np.plan.repeating import Repeated
+from resnet_np.plan.steps import Convolution, Prepared, Step, is_placed
+
+MOST_REPEATED = 8  # sizes of batches for which a workspace keeps a recording
 
 
 class Layout:
@@ -54,11 +57,6 @@ class Layout:
         return self.sizes[buffer]
 
 
-def is_placed(step: Step) -> bool:
-    """Whether a step writes into memory that it is given; else it brings its own."""
-    return isinstance(step, Convolution) or type(step.op) in INTO
-
-
 def _last_uses(steps: Sequence[Step]) -> dict[int, int]:
     """The last step that reads each value.
 
@@ -80,6 +78,8 @@ class Workspace:
         self.buffers = [empty((images * size,), like) for size in layout.sizes]
         self._views: dict[int, list[Array | None]] = {}
         self._ready: dict[int, tuple[Prepared | None, dict[int, Callable[[], None]]]] = {}
+        self._repeated: dict[int, Repeated] = {}
+        self._outer: list[Array] = []
 
     def values(self, n: int) -> list[Array | None]:
         """For each value its array for n images, or None where it has no buffer."""
@@ -100,6 +100,25 @@ class Workspace:
         if n not in runs:
             runs[n] = step.ready(values)
         return runs[n]
+
+    def repeated(self, steps: Sequence[Step], output: int, x: Array, y: Array) -> Repeated:
+        """All steps, recorded for as many images as there are in x."""
+        n = len(x)
+        kept = self._repeated.pop(n, None)
+        if kept is None or not kept.is_fresh():
+            kept = Repeated(steps, self.values(n), output, *self._ends(x, y))
+        self._repeated[n] = kept  # the latest one last
+        if len(self._repeated) > MOST_REPEATED:
+            del self._repeated[next(iter(self._repeated))]
+        return kept
+
+    def _ends(self, x: Array, y: Array) -> list[Array]:
+        """Places for an input and a result like these: the same ones for any number of images."""
+        if not self._outer:
+            self._outer = [empty((self.images * math.prod(a.shape[1:]),), a) for a in (x, y)]
+        return [
+            place[: a.size].reshape(a.shape) for place, a in zip(self._outer, (x, y), strict=True)
+        ]
 
     def _view(self, value: int, n: int) -> Array | None:
         if value not in self.layout.places:

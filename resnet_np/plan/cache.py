@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from resnet_np.autograd import Tensor
 from resnet_np.autograd.tensor import is_recording
+from resnet_np.kernels.fused import in_turn
 from resnet_np.nn import Module, Parameter
 from resnet_np.plan.plan import Plan
 from resnet_np.plan.steps import Prepared
@@ -56,7 +57,8 @@ class PlanCache:
             if entry is None or not entry.is_fresh(parts):
                 entry = _Entry(parts, x)
             if entry.plan is not None:
-                entry.plan.refresh(self._prepared)
+                with in_turn(x.data):  # another thread's run may be the next to read what is made
+                    entry.plan.refresh(self._prepared)
             self._entries[key] = entry  # the latest one last
             if len(self._entries) > KEPT:
                 del self._entries[next(iter(self._entries))]

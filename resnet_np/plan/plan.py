@@ -2,20 +2,20 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
 from resnet_np.autograd import Tensor
 from resnet_np.kernels import Array, get_array_module
-from resnet_np.kernels.fused import empty
+from resnet_np.kernels.fused import empty, in_turn, workspace_bytes
 from resnet_np.plan.buffers import Layout, Workspace
 from resnet_np.plan.patterns import fuse
-from resnet_np.plan.steps import Convolution, Other, Prepared, Step
+from resnet_np.plan.repeating import can_repeat
+from resnet_np.plan.steps import Convolution, Numbers, Other, Prepared, Step
 from resnet_np.plan.trace import Trace
-
-# Of results inside the network at a time. A large batch is run some images after the others.
-WORKSPACE_BYTES = 64 * 2**20
 
 
 class Timing(NamedTuple):
@@ -39,6 +39,8 @@ class Plan:
         self.steps, self.shapes, self.output = fuse(trace), trace.shapes, trace.output
         self.names = [_name(step, names) for step in self.steps]
         self.layout = Layout(self.steps, self.shapes, self.output)
+        self.convolutions = [step for step in self.steps if isinstance(step, Convolution)]
+        self.numbers = Numbers([step.source.channel_tensors() for step in self.convolutions])
         self.free: list[Workspace] = []
 
     def refresh(self, store: MutableMapping[tuple, Prepared]) -> None:
@@ -46,24 +48,27 @@ class Plan:
 
         store : what plans of the same model have prepared, by `Convolution.key`
         """
-        for step in self.steps:
-            if not isinstance(step, Convolution) or (step.prepared and step.prepared.is_fresh()):
+        for step, numbers in zip(self.convolutions, self.numbers.read(), strict=True):
+            if step.prepared and step.prepared.is_fresh(numbers):
                 continue
             shape = self.shapes[step.x]
             prepared = store.get(step.key(shape))
-            if prepared is None or not prepared.is_fresh():
-                prepared = store[step.key(shape)] = step.prepare(shape)
+            if prepared is None or not prepared.is_fresh(numbers):
+                prepared = store[step.key(shape)] = step.prepare(shape, numbers)
             step.prepared = prepared
 
     def __call__(self, x: Array) -> Array:
         y = empty((len(x), *self.shapes[self.output][1:]), x)
-        for images in self._chunks(x):
-            for _ in self._run(x[images], y[images]):
-                pass
+        with in_turn(x):
+            for images in self._chunks(x):
+                if can_repeat(self.steps, x):
+                    self._repeat(x[images], y[images])
+                else:
+                    deque(self._run(x[images], y[images]), maxlen=0)
         return y
 
     def timed(self, x: Array) -> Iterator[Timing]:
-        """Run on one batch, step by step, and tell of each how long it took."""
+        """Run on one batch, step by step, and tell of each how long it took. For the CPU."""
         y = empty((len(x), *self.shapes[self.output][1:]), x)
         for images in self._chunks(x):
             n, start = images.stop - images.start, time.perf_counter()
@@ -76,7 +81,7 @@ class Plan:
 
     def _chunks(self, x: Array) -> list[slice]:
         """The batch in equal parts, whose results fit into the workspace."""
-        most = max(1, WORKSPACE_BYTES // max(1, sum(self.layout.sizes) * x.itemsize))
+        most = max(1, workspace_bytes(x) // max(1, sum(self.layout.sizes) * x.itemsize))
         parts = -(-len(x) // most)
         cuts = [len(x) * i // parts for i in range(parts + 1)]
         return [slice(*pair) for pair in pairwise(cuts)]
@@ -93,13 +98,22 @@ class Plan:
         finally:
             self.free.append(workspace)
 
+    def _repeat(self, x: Array, y: Array) -> None:
+        """Run the steps as they were recorded for so many images."""
+        workspace = self._take(x)
+        try:
+            workspace.repeated(self.steps, self.output, x, y)(x, y)
+        finally:
+            self.free.append(workspace)
+
     def _take(self, x: Array) -> Workspace:
         """A workspace that nobody else has, large enough for x."""
-        try:
+        with suppress(IndexError):
             workspace = self.free.pop()
-        except IndexError:
-            return Workspace(self.layout, len(x), x)
-        return workspace if workspace.images >= len(x) else Workspace(self.layout, len(x), x)
+            if workspace.images >= len(x):
+                return workspace
+            del workspace  # so that its memory can be a part of the larger one's
+        return Workspace(self.layout, len(x), x)
 
     def _numbers(self, step: Step) -> int:
         """How many numbers of one image a step reads and writes."""

@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from resnet_np import kernels
@@ -12,7 +13,7 @@ from resnet_np.autograd.activation import ReLU
 from resnet_np.autograd.arithmetic import Reshape
 from resnet_np.autograd.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from resnet_np.autograd.tensor import Op
-from resnet_np.kernels import Array, Padding, Pair, get_array_module
+from resnet_np.kernels import Array, Padding, Pair, get_array_module, is_on_gpu
 from resnet_np.kernels.fused import FusedConv, fused_conv, max_pool
 from resnet_np.nn import Parameter
 from resnet_np.plan.trace import Record
@@ -69,16 +70,21 @@ class Prepared:
     """A source's weights, packed, and what tells whether they still are the source's.
 
     Statistics are written in place, and have no version: so what is small is compared, number by
-    number. Weights are large, and go by their version. Where the packed ones can be unpacked, they
-    take the place of the parameter's own, until somebody asks for that.
+    number, with what it was: `numbers`. Weights are large, and go by their version. Where the
+    packed ones can be unpacked, they take the place of the parameter's own, until somebody asks for
+    that.
     """
 
     def __init__(
-        self, source: Source, x_shape: tuple[int, ...], stride: Pair, padding: Padding
+        self,
+        source: Source,
+        numbers: bytes,
+        x_shape: tuple[int, ...],
+        stride: Pair,
+        padding: Padding,
     ) -> None:
-        self.source, self.channel_tensors = source, source.channel_tensors()
+        self.source, self.numbers = source, numbers
         w, self.version = source.w, source.w.version
-        self.numbers = self._numbers()
         self.conv: FusedConv = fused_conv(
             _as_kernel(w.data), *source.scale_and_shift(), x_shape, stride, padding
         )
@@ -88,13 +94,29 @@ class Prepared:
         elif self.conv.unpack is not None:
             w.pack_away(partial(self.conv.unpack, w.shape), self.version)
 
-    def is_fresh(self) -> bool:
+    def is_fresh(self, numbers: bytes) -> bool:
+        """Whether the source still has the same weights, and now these numbers."""
         w = self.source.w
         same = w.version == self.version and (self.w is None or w.data is self.w)
-        return same and self._numbers() == self.numbers
+        return same and numbers == self.numbers
 
-    def _numbers(self) -> bytes:
-        return b"".join([_array(tensor).tobytes() for tensor in self.channel_tensors])
+
+class Numbers:
+    """Groups of small tensors and arrays, whose numbers are looked at time and again."""
+
+    def __init__(self, groups: Sequence[Sequence[Tensor | Array]]) -> None:
+        self.groups = groups
+
+    def read(self) -> list[bytes]:
+        """The numbers of each group now. From a GPU they are fetched all at once."""
+        arrays = [[_array(tensor) for tensor in group] for group in self.groups]
+        flat = [array for group in arrays for array in group]
+        if not flat or not is_on_gpu(flat[0]):
+            return [b"".join([array.tobytes() for array in group]) for group in arrays]
+        xp = get_array_module(flat[0])
+        fetched = xp.concatenate([array.ravel().view("uint8") for array in flat]).tobytes()
+        ends = list(accumulate(sum(array.nbytes for array in group) for group in arrays))
+        return [fetched[start:end] for start, end in pairwise([0, *ends])]
 
 
 class Convolution:
@@ -120,8 +142,8 @@ class Convolution:
         parts = tuple(map(id, (w, b, *(norm or ())[:4])))
         return parts, norm and norm.eps, x_shape[1:], self.stride, self.padding
 
-    def prepare(self, x_shape: tuple[int, ...]) -> Prepared:
-        return Prepared(self.source, _as_images(x_shape), self.stride, self.padding)
+    def prepare(self, x_shape: tuple[int, ...], numbers: bytes) -> Prepared:
+        return Prepared(self.source, numbers, _as_images(x_shape), self.stride, self.padding)
 
     def ready(self, values: list[Any]) -> Callable[[], None]:
         """What computes the step from these arrays, into these."""
@@ -195,3 +217,8 @@ class Other:
 
 
 Step = Convolution | Other
+
+
+def is_placed(step: Step) -> bool:
+    """Whether a step writes into memory that it is given; else it brings its own."""
+    return isinstance(step, Convolution) or type(step.op) in INTO

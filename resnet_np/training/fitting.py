@@ -10,6 +10,7 @@ from resnet_np.errors import UserError
 from resnet_np.kernels import Array, get_array_module
 from resnet_np.models.resnet import ResNet
 from resnet_np.optim import Optimizer
+from resnet_np.plan import PlanCache
 
 
 def does_not_fit(
@@ -65,6 +66,7 @@ def _step_fits(model: ResNet, start: str, optimizer: Optimizer, x: Array, size: 
         return False
     finally:
         optimizer.zero_grad()
+        model.plans = PlanCache()  # with the buffers for so many images
     return True
 
 

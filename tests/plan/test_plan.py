@@ -11,12 +11,12 @@ import pytest
 
 from resnet_np import ResNet, Tensor, UserError, cross_entropy, no_grad, optim
 from resnet_np.autograd import avg_pool2d, conv2d, fixed_batch_norm, linear, relu, upsample_nearest
-from resnet_np.kernels import is_compiled
+from resnet_np.kernels import fused, is_compiled
 from resnet_np.models import STAGES
 from resnet_np.nn import AvgPool2d, Conv2d, Identity, Module, Sequential, Upsample
-from resnet_np.plan import Part, Plan, PlanCache, plan
-from resnet_np.plan.buffers import Workspace, is_placed
-from resnet_np.plan.steps import Convolution
+from resnet_np.plan import Part, Plan, PlanCache
+from resnet_np.plan.buffers import Workspace
+from resnet_np.plan.steps import Convolution, is_placed
 from resnet_np.plan.trace import trace
 from resnet_np.weights import TORCHVISION
 
@@ -150,7 +150,7 @@ def test_a_large_batch_runs_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = by_plan(model, x)
     for most, sizes in ((1, [1] * 7), (2, [1, 2, 2, 2]), (3, [2, 2, 3]), (7, [7])):
         of_one = 4 * sum(plan_of(model, x).layout.sizes)
-        monkeypatch.setattr(plan, "WORKSPACE_BYTES", most * of_one)
+        monkeypatch.setattr(fused, "WORKSPACE_BYTES", most * of_one)
         chunks = plan_of(model, x)._chunks(x.data)
         assert [chunk.stop - chunk.start for chunk in chunks] == sizes
         assert np.array_equal(by_plan(model, x), whole)

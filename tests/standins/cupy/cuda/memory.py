@@ -112,7 +112,10 @@ class Memory:
 
 def find(begin: int, end: int) -> Memory | None:
     """The block in use that holds these addresses."""
-    return next((block for block in list(_blocks.values()) if block.contains(begin, end)), None)
+    found = (reference() for reference in _blocks.valuerefs())  # a list: other threads allocate
+    return next(
+        (block for block in found if block is not None and block.contains(begin, end)), None
+    )
 
 
 class MemoryPointer:

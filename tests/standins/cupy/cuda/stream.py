@@ -193,6 +193,11 @@ def get_current_stream(device_id: int = -1) -> Stream:
     return _thread.current
 
 
+def known(ptr: int) -> Stream:
+    """The stream of this address."""
+    return next(stream for stream in list(_streams) if stream.ptr == ptr)
+
+
 def check_capture(what: str) -> None:
     """CuPy's copies between host and device cannot be captured."""
     if get_current_stream().is_capturing():

@@ -1,12 +1,19 @@
-"""cuBLAS: matrix products on addresses. Matrices lie in memory column after column."""
+"""cuBLAS: matrix products on addresses. Matrices lie in memory column after column.
+
+CuPy's functions are below. `__file__` is a library with some of cuBLAS' own, for callers that pass
+CuPy by: they end up in the same products.
+"""
 
 # ruff: noqa: N802  # the names are cuBLAS'
 
 import ctypes
+import traceback
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from cupy import standin
+from cupy._raw import emulator
 from cupy.cuda import memory, stream
 from cupy.cuda.runtime import CUDARuntimeError
 
@@ -33,7 +40,11 @@ ALLOWED = {
 }
 
 
-NAMES = {7: "CUBLAS_STATUS_INVALID_VALUE", 15: "CUBLAS_STATUS_NOT_SUPPORTED"}
+NAMES = {
+    14: "CUBLAS_STATUS_INTERNAL_ERROR",
+    7: "CUBLAS_STATUS_INVALID_VALUE",
+    15: "CUBLAS_STATUS_NOT_SUPPORTED",
+}
 
 
 class CUBLASError(RuntimeError):
@@ -68,8 +79,21 @@ def gemmEx(
     `alpha` and `beta` are addresses of host numbers, of the kind that sums have. They are read at
     once; the matrices, when the work is done.
     """
-    assert handle == HANDLE, "the handle is not what get_cublas_handle() gave"
     check_capture()
+    setStream(handle, stream.get_current_stream().ptr)
+    _product(
+        handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc,
+        computeType, algo,
+    )  # fmt: skip
+
+
+def _product(
+    handle: int, transa: int, transb: int, m: int, n: int, k: int, alpha: int, A: int, Atype: int,
+    lda: int, B: int, Btype: int, ldb: int, beta: int, C: int, Ctype: int, ldc: int,
+    computeType: int, algo: int,
+) -> None:  # fmt: skip
+    """The same on the stream that the handle was told, which may be captured."""
+    assert handle == HANDLE, "the handle is not what get_cublas_handle() gave"
     compute = COMPUTE.get(computeType)
     if compute is None or Atype != Btype or (Atype, Ctype) not in ALLOWED[compute]:
         raise CUBLASError(15)
@@ -79,6 +103,7 @@ def gemmEx(
     factors = [scalar.from_address(address).value for address in (alpha, beta)]
     if m == 0 or n == 0:
         return
+    blocks = [memory.find(address, address + 1) for address in (A, B, C)]
     a = _matrix(A, Atype, lda, *((m, k) if transa == 0 else (k, m)))
     b = _matrix(B, Btype, ldb, *((k, n) if transb == 0 else (n, k)))
     c = _matrix(C, Ctype, ldc, m, n)
@@ -95,7 +120,7 @@ def gemmEx(
                 product += factors[1] * c.astype(product.dtype)
             c[...] = product
 
-    stream.get_current_stream().submit(work)
+    _told["stream"].submit(work, *blocks)
 
 
 def _matrix(address: int, dtype: int, ld: int, rows: int, columns: int) -> np.ndarray:
@@ -137,5 +162,73 @@ def setMathMode(handle: int, mode: int) -> None:
     """The stand-in's precision is what each call says."""
 
 
-def setStream(handle: int, stream: int) -> None:
-    """CuPy's calls take the current stream."""
+def setStream(handle: int, ptr: int) -> None:
+    """CuPy's own products do so each time. It takes back the memory that cuBLAS was given."""
+    check_capture()
+    _told.update(stream=stream.known(ptr), workspace=False)
+
+
+# --- the library, without CuPy -------------------------------------------------------------------
+
+LIBRARY = """
+extern "C" {
+int (*product)(long, int, int, int, int, int, void *, void *, int, int, void *, int, int, void *,
+               void *, int, int, int, int);
+int (*workspace)(long, void *, unsigned long);
+
+int cublasGemmEx(long handle, int transa, int transb, int m, int n, int k, void *alpha, void *A,
+                 int Atype, int lda, void *B, int Btype, int ldb, void *beta, void *C, int Ctype,
+                 int ldc, int computeType, int algo) {
+    return product(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C,
+                   Ctype, ldc, computeType, algo);
+}
+
+int cublasSetWorkspace_v2(long handle, void *memory, unsigned long size) {
+    return workspace(handle, memory, size);
+}
+}
+"""
+_told = {"stream": stream.Stream.null, "workspace": False}  # the handle
+
+
+def _status(function: Any) -> Any:
+    """`function` as C calls it: it gives a status, and 14 for what it does not expect."""
+
+    def call(*arguments: int) -> int:
+        try:
+            function(*arguments)
+        except CUBLASError as error:
+            return error.status
+        except Exception:
+            traceback.print_exc()
+            return 14
+        return 0
+
+    return call
+
+
+def _product_without_cupy(*arguments: int) -> None:
+    """It may not ask for memory while the stream is captured."""
+    assert _told["workspace"] or not _told["stream"].is_capturing(), "no workspace was given"
+    _product(*arguments)
+
+
+def _set_workspace(handle: int, address: int, size: int) -> None:
+    assert handle == HANDLE and memory.find(address, address + size) is not None
+    _told["workspace"] = True
+
+
+_library = emulator()._library(LIBRARY, ())
+_integer, _address = ctypes.c_int, ctypes.c_void_p
+_hooks = {
+    "product": ctypes.CFUNCTYPE(
+        _integer, ctypes.c_long, *[_integer] * 5, _address, *[_address, _integer, _integer] * 2,
+        _address, _address, *[_integer] * 4,
+    )(_status(_product_without_cupy)),
+    "workspace": ctypes.CFUNCTYPE(_integer, ctypes.c_long, _address, ctypes.c_ulong)(
+        _status(_set_workspace)
+    ),
+}  # fmt: skip
+for _name, _hook in _hooks.items():
+    _address.in_dll(_library, _name).value = ctypes.cast(_hook, _address).value
+__file__ = _library._name
