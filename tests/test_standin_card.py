@@ -427,6 +427,46 @@ def test_memory_is_counted_and_ends(card):
     assert y.size == 512
 
 
+def test_memory_that_is_given_back_goes_to_the_next_on_the_same_stream(card):
+    x = card.full(100, 3, np.float32)
+    place = x.data.ptr
+    del x
+    with card.cuda.Stream(non_blocking=True):
+        assert card.empty(100, np.float32).data.ptr != place
+    assert card.empty(99, np.float32).data.ptr != place
+    y = card.empty(100, np.float32)
+    assert y.data.ptr == place
+    assert np.isnan(y.get()).all()
+    del y
+    card.get_default_memory_pool().free_all_blocks()
+    x = card.ones(100, np.float32)
+    assert (x.get() == 1).all()
+
+
+def test_what_is_late_still_reads_memory_that_was_given_back(card):
+    """On its own stream that is in order. On another one it is not, if there is no event."""
+    from cupyx import empty_pinned
+
+    stream, other = card.cuda.Stream(non_blocking=True), card.cuda.Stream(non_blocking=True)
+    for waits in (True, False):
+        with stream:
+            x, y, pinned = card.empty(8), card.empty(8), empty_pinned(8)
+            x.fill(1)
+            card.multiply(x, 2, out=y)  # late
+            place = x.data.ptr
+            del x
+            x = card.empty(8)
+            assert x.data.ptr == place
+        pinned[...] = 5
+        if waits:
+            other.wait_event(stream.record())
+        x.set(pinned, stream=other)
+        other.synchronize()
+        stream.synchronize()
+        assert (y.get() == 2).all()
+        assert (x.get() == 5).all() == waits  # else the stream fills it with NaN after that
+
+
 # --- matrix products -----------------------------------------------------------------------------
 
 R_32F, R_64F, R_16F, R_16BF = 0, 1, 2, 14
@@ -564,7 +604,7 @@ def test_wrong_gemms_are_refused(card):
 
 def test_copies_on_a_stream_come_late(card):
     stream = card.cuda.Stream(non_blocking=True)
-    pinned = np.frombuffer(card.cuda.alloc_pinned_memory(24), np.float32)
+    pinned = np.frombuffer(card.cuda.alloc_pinned_memory(24), np.float32, 6)
     pinned[...] = numbers(6)
     x = card.empty(6, np.float32)
     x.set(pinned, stream=stream)
@@ -585,6 +625,32 @@ def test_copies_on_a_stream_come_late(card):
     assert (out == 5).all()
 
 
+def test_pinned_memory_that_is_given_back_goes_to_the_next(card):
+    """Whatever copy still reads it."""
+    from cupyx import empty_pinned
+
+    stream, x = card.cuda.Stream(non_blocking=True), card.empty(8)
+    pinned = empty_pinned(8)
+    pinned[...] = 1
+    x.set(pinned, stream=stream)
+    address = pinned.ctypes.data
+    assert card.get_default_pinned_memory_pool().n_free_blocks() == 0
+    del pinned
+    assert card.get_default_pinned_memory_pool().n_free_blocks() == 1
+    other = empty_pinned(8)
+    assert other.ctypes.data == address
+    other[...] = 2
+    stream.synchronize()
+    assert (x.get() == 2).all()
+
+    x.get(stream=stream, out=other, blocking=False)
+    del other
+    other = empty_pinned(8)
+    other[...] = 7
+    stream.synchronize()
+    assert (other == 2).all()
+
+
 def test_memory_that_is_not_pinned_is_read_at_once(card):
     host = numbers(6)
     with card.cuda.Stream(non_blocking=True) as stream:
@@ -596,7 +662,7 @@ def test_memory_that_is_not_pinned_is_read_at_once(card):
 
 def test_events_order_streams(card):
     stream, event = card.cuda.Stream(non_blocking=True), card.cuda.Event()
-    pinned = np.frombuffer(card.cuda.alloc_pinned_memory(8), np.float64)
+    pinned = np.frombuffer(card.cuda.alloc_pinned_memory(8), np.float64, 1)
     pinned[...] = 1
     x, later = card.zeros(1), card.zeros(1)
     with stream:
@@ -615,7 +681,7 @@ def test_events_order_streams(card):
 
 
 def test_the_default_stream_waits_for_streams_that_are_not_free_of_it(card):
-    pinned = np.frombuffer(card.cuda.alloc_pinned_memory(8), np.float64)
+    pinned = np.frombuffer(card.cuda.alloc_pinned_memory(8), np.float64, 1)
     pinned[...] = 1
     x = card.zeros(1)
     stream = card.cuda.Stream()
@@ -782,4 +848,4 @@ def test_addresses_of_pinned_memory_are_its_own(card):
     memory = card.cuda.alloc_pinned_memory(8)
     np.frombuffer(memory, np.float64)[...] = 2.5
     assert ctypes.c_double.from_address(memory.ptr).value == 2.5
-    assert memory.size() == 8
+    assert memory.size() == 512  # in blocks

@@ -42,4 +42,5 @@ def _clean(cupy: Any) -> None:
                 thing.cache_clear()
     cupy.cuda.stream.forget()
     cupy.cuda.memory.pool = cupy.cuda.MemoryPool()
+    cupy.cuda.memory.pinned_pool = cupy.cuda.PinnedMemoryPool()
     cupy.standin.reset()

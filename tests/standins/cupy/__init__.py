@@ -49,6 +49,10 @@ def get_default_memory_pool() -> cuda.MemoryPool:
     return cuda.memory.pool
 
 
+def get_default_pinned_memory_pool() -> cuda.PinnedMemoryPool:
+    return cuda.memory.pinned_pool
+
+
 def get_array_module(*args: Any) -> Any:
     import cupy
 

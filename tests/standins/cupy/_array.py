@@ -37,14 +37,12 @@ class ndarray:  # noqa: N801
     ) -> None:
         dtype = np.dtype(dtype)
         count = int(np.prod(shape))
-        new = memptr is None
         if memptr is None:
-            memptr = memory.alloc(count * dtype.itemsize)
+            # NumPy's bool has no other bits than the last.
+            memptr = memory.alloc(count * dtype.itemsize, 1 if dtype.kind == "b" else 0xFF)
         offset = memptr.ptr - memptr.mem.ptr
         self._memory = memptr.mem
         self._array = np.ndarray(shape, dtype, memptr.mem.bytes(), offset, strides, order)
-        if new and dtype.kind == "b":
-            memptr.mem.bytes()[...] = 1  # NumPy's bool has no other bits
 
     # --- what it is ---
 
@@ -359,6 +357,8 @@ def _on_card(value: Any) -> Any:
         return value
     like = np.empty_like(value, subok=False)
     result = ndarray(like.shape, like.dtype, strides=like.strides if like.size else None)
+    if not stream.get_current_stream().is_capturing():
+        stream.get_current_stream().catch_up()  # what lay there before may still be read
     result._array[...] = value
     return result
 
@@ -370,11 +370,12 @@ def upload(host: np.ndarray, device: ndarray, where: Any = None) -> None:
     """Host -> device. Memory that is not pinned is read at once; pinned memory, when it is time."""
     standin.check_device()
     stream.check_capture("H2D")
-    source = host if memory.is_pinned(host) else host.copy()
-    target = device._array
+    pinned = memory.as_the_card_sees_it(host)
+    source = host.copy() if pinned is None else pinned
+    target, count = device._array, host.nbytes
 
     def work() -> None:
-        standin.record.uploads.append(host.nbytes)
+        standin.record.uploads.append(count)
         target[...] = source
 
     (stream.get_current_stream() if where is None else where).submit(work)
@@ -396,10 +397,12 @@ def download(
             f"Shape mismatch. Expected shape: {device.shape}, actual shape: {out.shape}"
         )
     source = device._array
+    pinned = memory.as_the_card_sees_it(out)
+    target = out if pinned is None else pinned
 
     def work() -> None:
-        standin.record.downloads.append(device.nbytes)
-        out[...] = source
+        standin.record.downloads.append(source.nbytes)
+        target[...] = source
 
     where = stream.get_current_stream() if where is None else where
     where.submit(work)

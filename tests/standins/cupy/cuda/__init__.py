@@ -7,6 +7,7 @@ from cupy.cuda.memory import (  # noqa: F401
     MemoryPointer,
     MemoryPool,
     PinnedMemoryPointer,
+    PinnedMemoryPool,
     alloc,
     alloc_pinned_memory,
 )

@@ -140,8 +140,8 @@ class Event:
         return self.stream is None or self.stream._count >= self.count
 
     def synchronize(self) -> None:
-        standin.record.synchronisations += 1
-        if self.stream is not None:
+        if not self.done:
+            standin.record.synchronisations += 1
             self.stream.finish(self.count)
 
 
