@@ -82,16 +82,17 @@ class Contract:
 
     def normalise(
         self,
-        images: np.ndarray,
+        images: Any,
         *,
         color: str | None = None,
         scale: float | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """(images * scale - mean) / std in the contract's colour order.
 
-        images: RGB bytes, uint8 [N, H, W, 3] -> float32 [N, H, W, 3].
+        images: RGB bytes of NumPy or CuPy, uint8 [N, H, W, 3] -> float32 [N, H, W, 3], where the
+            images are; the same bits on a GPU as on the CPU.
         color, scale, mean, std: what the caller believes, checked by `agree`.
         Raises UserError for other dtypes (0..1 floats would be scaled a second time), for other
         shapes, and where the caller believes otherwise.
@@ -107,12 +108,15 @@ class Contract:
             raise UserError(f"normalise takes [N, H, W, 3], not {list(images.shape)}")
         if self.color == "BGR":
             images = images[..., ::-1]
-        # (x * scale - mean) / std = x * factor + offset, in place: one float array per batch.
+        # (x * scale - mean) / std = x * factor + offset, in place: one float array per batch. By
+        # channel: a GPU is given numbers and no arrays, and NumPy is slow with rows of three.
         factor = np.float64(self.scale) / np.array(self.std)
         offset = -np.array(self.mean) / np.array(self.std)
         x = images.astype(np.float32, order="C")
-        x *= factor.astype(np.float32)
-        x += offset.astype(np.float32)
+        for c in range(3):
+            channel = x[..., c]
+            channel *= np.float32(factor[c])
+            channel += np.float32(offset[c])
         return x
 
     def agree(

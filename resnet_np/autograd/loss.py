@@ -10,6 +10,8 @@ is in t. So there is one op, and one function that builds t.
 
 from typing import Literal
 
+import numpy as np
+
 from resnet_np import kernels
 from resnet_np.autograd.tensor import Op, Tensor, check_tensors
 from resnet_np.kernels import Array, get_array_module
@@ -45,6 +47,8 @@ def cross_entropy(
     logits : [N, K], before any softmax
     targets : integers [N], the class of each row; or probabilities [N, K]
     class_weights : [K] or None, a factor for each class's share of the loss
+        For logits on a GPU, give both as arrays of NumPy: they are checked before they are copied
+        there. The host has to wait for the card before it can check arrays that lie there.
     label_smoothing : e mixes the target with the uniform distribution, (1 - e) * t + e / K
         (Szegedy et al. 2016, section 7)
     ignore_index : rows with this integer target count neither in the sum nor in the mean
@@ -84,9 +88,10 @@ def target_weights(
 ) -> tuple[Array, float]:
     """t [N, K], and by what a mean over the batch divides."""
     xp = get_array_module(logits.data)
+    on_host = np.asarray if xp is np else xp.asnumpy
     n, k = logits.shape
-    targets = xp.asarray(targets)
-    weights = xp.ones(k, logits.dtype) if class_weights is None else xp.asarray(class_weights)
+    targets = on_host(targets)
+    weights = np.ones(k, np.float32) if class_weights is None else on_host(class_weights)
     if weights.shape != (k,):
         raise ValueError(
             f"cross_entropy: class_weights must have shape ({k},), not {weights.shape}"
@@ -95,19 +100,20 @@ def target_weights(
         if targets.shape != (n,):
             raise ValueError(f"cross_entropy: {n} rows need {n} targets, not {targets.shape}")
         counts = targets != ignore_index
-        if bool(((targets[counts] < 0) | (targets[counts] >= k)).any()):
+        known = np.where(counts, targets, 0)
+        if ((known < 0) | (known >= k)).any():
             raise ValueError(f"cross_entropy: targets must be 0..{k - 1} or {ignore_index}")
-        known = xp.where(counts, targets, 0)
-        probabilities = xp.eye(k, dtype=logits.dtype)[known] * counts[:, None]
         total = float((weights[known] * counts).sum())
+        counts = xp.asarray(counts)
+        probabilities = xp.eye(k, dtype=logits.dtype)[xp.asarray(known)] * counts[:, None]
     else:
         if targets.shape != (n, k):
             raise ValueError(f"cross_entropy: probabilities must be {(n, k)}, not {targets.shape}")
-        if bool((targets < 0).any()):
+        if (targets < 0).any():
             raise ValueError("cross_entropy: probabilities must not be negative")
-        probabilities, counts, total = targets, xp.ones(n, bool), float(n)
+        probabilities, counts, total = xp.asarray(targets), xp.ones(n, bool), float(n)
     smooth = (1 - label_smoothing) * probabilities + label_smoothing / k * counts[:, None]
-    return (smooth * weights).astype(logits.dtype), total
+    return (smooth * xp.asarray(weights)).astype(logits.dtype), total
 
 
 def softmax(logits: Array) -> Array:
