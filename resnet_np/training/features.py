@@ -7,37 +7,47 @@ with and without the cache gives the same parameters, bit for bit.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 
 from resnet_np.autograd import Tensor, no_grad
 from resnet_np.data.loader import Images, load_ahead, split_batches
-from resnet_np.device import activation_dtype, to_device, to_host
+from resnet_np.data.transfer import fetch_behind, send_ahead
+from resnet_np.device import activation_dtype
 from resnet_np.errors import UserError
 from resnet_np.kernels import Array, get_array_module
 from resnet_np.models.resnet import ResNet
 from resnet_np.weights.contract import Contract
 
 MEMORY_BUDGET = 2 * 2**30  # bytes of features to keep in memory; more than that goes to a file
-READ_AT_ONCE = 16  # images decoded at a time while the features are computed
+AT_ONCE = 32  # images that go through a trunk at a time
 
 
 class Inputs(Protocol):
     """Inputs of the first trainable stage, by image. labels: int64 [N].
 
-    Getting a batch has two steps, so that files can be read on other threads while the network
-    computes: `load` reads, `prepare` computes.
+    Getting a batch has three steps, so that files can be read on other threads, and batches copied
+    to a GPU, while the network computes: `load` reads, `send_ahead` copies, `prepare` computes. All
+    three for each batch: `batches_of`.
+
+    device: where the model is, "cpu" or "gpu".
     """
 
     labels: np.ndarray
+    device: str
 
     def load(self, indices: np.ndarray) -> np.ndarray:
         """What lies in memory or in files for these images, as it lies there."""
 
-    def prepare(self, loaded: np.ndarray) -> Array:
-        """[n, ...] for `model(x, start=...)`, on the model's device, in the run's precision."""
+    def prepare(self, loaded: Array) -> Array:
+        """[n, ...] for `model(x, start=...)`, in the run's precision; `loaded` is on the device."""
+
+
+def batches_of(inputs: Inputs, batches: Iterable[np.ndarray]) -> Iterator[Array]:
+    """What enters the first trainable stage, for each batch of indices."""
+    return map(inputs.prepare, send_ahead(load_ahead(inputs.load, batches), inputs.device))
 
 
 class Trunk:
@@ -57,34 +67,48 @@ class Trunk:
         self.model, self.stop, self.contract, self.device = model, stop, contract, device
         self.dtype = activation_dtype(precision)
 
-    def features(self, images: np.ndarray) -> Array:
-        """uint8 [n, S, S, 3] -> [n, ...], the same for an image in any company.
+    def features(self, images: Array) -> Array:
+        """uint8 [n, S, S, 3] on the device -> [n, ...], the same for an image in any company.
 
-        On the CPU the kernels see to that. On a GPU the images go through one by one: the library's
-        matrix products choose how to sum by how many rows there are.
+        On the CPU the kernels see to that. On a GPU the images go through AT_ONCE at a time, the
+        last of them with black ones to make up the number: cuBLAS chooses how to sum by the shape
+        of a product, so all are of one shape. (That it sums all rows of a product alike, wherever
+        they stand, is what its kernels do; its manual promises no more than the same result for the
+        same product.)
         """
-        x = to_device(self.contract.normalise(images), self.device).astype(self.dtype, copy=False)
+        if self.device == "cpu" or self.stop == "stem":
+            return self._run(images)
+        chunks = [images[i : i + AT_ONCE] for i in range(0, len(images), AT_ONCE)]
+        features = [self._run(_filled_up(chunk))[: len(chunk)] for chunk in chunks]
+        return get_array_module(images).concatenate(features)
+
+    def _run(self, images: Array) -> Array:
+        x = self.contract.normalise(images).astype(self.dtype, copy=False)
         if self.stop == "stem":
             return x
-        at_once = len(x) if self.device == "cpu" else 1
         with no_grad():
-            chunks = [
-                self.model(Tensor(x[i : i + at_once]), stop=self.stop).data
-                for i in range(0, len(x), at_once)
-            ]
-        return get_array_module(x).concatenate(chunks)
+            return self.model(Tensor(x), stop=self.stop, checked=True).data
+
+
+def _filled_up(images: Array) -> Array:
+    """The images, and black ones behind them: AT_ONCE in all."""
+    shape = (AT_ONCE, *images.shape[1:])
+    chunk = get_array_module(images).zeros(shape, images.dtype)
+    chunk[: len(images)] = images
+    return chunk
 
 
 class ImageInputs:
     """Features computed anew whenever they are asked for."""
 
     def __init__(self, images: Images, trunk: Trunk) -> None:
-        self.images, self.trunk, self.labels = images, trunk, images.labels
+        self.images, self.trunk = images, trunk
+        self.labels, self.device = images.labels, trunk.device
 
     def load(self, indices: np.ndarray) -> np.ndarray:
         return self.images.read(indices)
 
-    def prepare(self, loaded: np.ndarray) -> Array:
+    def prepare(self, loaded: Array) -> Array:
         return self.trunk.features(loaded)
 
 
@@ -97,8 +121,8 @@ class CachedInputs:
     def load(self, indices: np.ndarray) -> np.ndarray:
         return self.features[indices]
 
-    def prepare(self, loaded: np.ndarray) -> Array:
-        return to_device(loaded, self.device)
+    def prepare(self, loaded: Array) -> Array:
+        return loaded
 
 
 def cache_features(
@@ -113,24 +137,28 @@ def cache_features(
     go to a file without a name in the system's temporary folder (TMPDIR chooses another), which is
     gone when the process ends, however it ends. Raises UserError if there is no room for it.
     """
-    first = next(iter(splits.values()))
-    one = to_host(trunk.features(first.read(np.array([0]))))
+    (one,) = _compute(trunk, next(iter(splits.values())), [np.array([0])])
     in_memory = one.nbytes * sum(len(images.labels) for images in splits.values()) <= memory_budget
     keep = _keep_in_memory if in_memory else _keep_in_file
     cached = {}
     for name, images in splits.items():
         shape = (len(images.labels), *one.shape[1:])
-        features = keep(_compute(trunk, images, advance), shape, one.dtype)
+        chunks = _compute(trunk, images, split_batches(np.arange(len(images.labels)), AT_ONCE))
+        features = keep(_telling(chunks, advance), shape, one.dtype)
         cached[name] = CachedInputs(features, images.labels, trunk.device)
     return cached
 
 
-def _compute(trunk: Trunk, images: Images, advance: Callable[[int], None]) -> Iterator[np.ndarray]:
-    """The features of all images in order, some at a time: [n, ...]."""
-    chunks = split_batches(np.arange(len(images.labels)), READ_AT_ONCE)
-    for pixels in load_ahead(images.read, chunks):
-        yield to_host(trunk.features(pixels))
-        advance(len(pixels))
+def _compute(trunk: Trunk, images: Images, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The features of each batch of images, on the host: [n, ...]."""
+    return fetch_behind(batches_of(ImageInputs(images, trunk), batches), trunk.device)
+
+
+def _telling(chunks: Iterable[np.ndarray], advance: Callable[[int], None]) -> Iterator[np.ndarray]:
+    """The chunks; `advance` is told of each how many images are done with it."""
+    for chunk in chunks:
+        yield chunk
+        advance(len(chunk))
 
 
 def _keep_in_memory(

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from resnet_np.training.checkpoint import (
     save_checkpoint,
 )
 from resnet_np.training.features import ImageInputs, Inputs, Trunk, cache_features
-from resnet_np.training.fitting import does_not_fit
+from resnet_np.training.fitting import does_not_fit, step_fits
 from resnet_np.training.folder import CHECKPOINT, result_folder
 from resnet_np.training.loop import Progress, predict_logits, train_epoch
 from resnet_np.training.metrics import mean_cross_entropy
@@ -123,9 +124,8 @@ def _does_not_fit(run: Run, error: MemoryError) -> UserError:
     """What to say when the GPU's memory was too small."""
     run.optimizer.zero_grad()
     train = run.inputs["train"]
-    one = train.prepare(train.load(np.array([0])))
-    most = min(run.options.batch_size, len(train.labels))
-    return does_not_fit(error, run.model, run.start, run.optimizer, one, most)
+    fits = partial(step_fits, run.model, run.start, run.optimizer, train)
+    return does_not_fit(error, fits, min(run.options.batch_size, len(train.labels)))
 
 
 def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:

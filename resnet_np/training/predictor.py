@@ -10,9 +10,10 @@ import numpy as np
 from resnet_np.autograd import Tensor, no_grad, softmax
 from resnet_np.data.images import load_image
 from resnet_np.data.loader import load_ahead
-from resnet_np.device import activation_dtype, require, to_device, to_host
+from resnet_np.data.transfer import fetch_behind, send_ahead
+from resnet_np.device import activation_dtype, require
 from resnet_np.errors import UserError
-from resnet_np.kernels import using_precision
+from resnet_np.kernels import Array, using_precision
 from resnet_np.models import ResNet
 from resnet_np.models.pretrained import load_weights
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
@@ -83,12 +84,17 @@ class Predictor:
 
         chunks = np.split(np.arange(len(paths)), range(AT_ONCE, len(paths), AT_ONCE))
         outputs, dtype = [], activation_dtype(self.precision)
+
+        def compute(pixels: Array) -> Array:
+            x = self.contract.normalise(pixels).astype(dtype, copy=False)
+            y = self.model(Tensor(x), stop=stop, checked=True).data
+            return y.astype(np.float32, copy=False)
+
         with no_grad(), using_precision("tf32" if self.precision == "tf32" else "fp32"):
-            for pixels in load_ahead(load, chunks):
-                x = to_device(self.contract.normalise(pixels), self.device)
-                y = self.model(Tensor(x.astype(dtype, copy=False)), stop=stop).data
-                outputs.append(to_host(y).astype(np.float32, copy=False))
-                self.advance(len(pixels))
+            pixels = send_ahead(load_ahead(load, chunks), self.device)
+            for y in fetch_behind(map(compute, pixels), self.device):
+                outputs.append(y)
+                self.advance(len(y))
         return np.concatenate(outputs)
 
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnet_np.autograd import Tensor, no_grad
-from resnet_np.data.loader import epoch_order, load_ahead, split_batches
+from resnet_np.data.loader import epoch_order, split_batches
 from resnet_np.device import to_device, to_host
 from resnet_np.errors import UserError
 from resnet_np.kernels import Array
 from resnet_np.models.resnet import ResNet
 from resnet_np.nn import BatchNorm2d
-from resnet_np.training.features import Inputs
+from resnet_np.training.features import Inputs, batches_of
 from resnet_np.training.options import Options
 
 LOOKED_AT = 512  # training images that the statistics are measured on
@@ -117,8 +117,8 @@ def measure(
             layer.hook = lambda x, y, name=name: look(name, x)
         model.eval()
         with no_grad():
-            for loaded in load_ahead(inputs.load, split_batches(indices, batch_size)):
-                model(Tensor(inputs.prepare(loaded)), start=start, stop="fc")
+            for x in batches_of(inputs, split_batches(indices, batch_size)):
+                model(Tensor(x), start=start, stop="fc", checked=True)
     finally:
         for layer in norms.values():
             layer.hook = None
