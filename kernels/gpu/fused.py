@@ -43,10 +43,11 @@ class GemmConv:
         steps = [*product(window, x, self.factors[kind], y, fields, accumulate=over)]
         residual = None if over else residual
         steps.append(partial(finish, y, as_shift(self.b, x), residual, relu))
-        return partial(_run, steps)
+        return partial(_run, steps, fields)
 
 
-def _run(steps: list[Callable[[], None]]) -> None:
+def _run(steps: list[Callable[[], None]], fields: Array | None) -> None:
+    """`fields` is the lent memory: whoever can run the steps holds it."""
     for step in steps:
         step()
 

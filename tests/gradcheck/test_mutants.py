@@ -24,7 +24,7 @@ def one_channel_off(g: Any) -> Any:
 
 
 def scaled(kernel: str, factor: float) -> Kernel:
-    return lambda *arguments: RIGHT[kernel](*arguments) * factor
+    return lambda *arguments, **more: RIGHT[kernel](*arguments, **more) * factor
 
 
 # --- batch norm ----------------------------------------------------------------------------------
@@ -106,14 +106,18 @@ FIXED_BATCH_NORM = {
 # --- convolution ---------------------------------------------------------------------------------
 
 
-def conv_gx_of_flipped_kernel(gy: Any, w: Any, *where: Any) -> Any:
-    return RIGHT["conv2d_gx"](gy, w[::-1, ::-1], *where)
+def conv_gx_of_flipped_kernel(gy: Any, w: Any, *where: Any, **more: Any) -> Any:
+    return RIGHT["conv2d_gx"](gy, w[::-1, ::-1], *where, **more)
 
 
-def conv_gx_without_last_row(*arguments: Any) -> Any:
-    gx = RIGHT["conv2d_gx"](*arguments)
+def conv_gx_without_last_row(*arguments: Any, **more: Any) -> Any:
+    gx = RIGHT["conv2d_gx"](*arguments, **more)
     gx[:, -1] = 0
     return gx
+
+
+def conv_gx_alone(*arguments: Any, residual: Any, out: Any) -> Any:
+    return RIGHT["conv2d_gx"](*arguments)
 
 
 def conv_gw_of_first_image(gy: Any, x: Any, *where: Any) -> Any:
@@ -205,6 +209,7 @@ OPS: dict[str, tuple[Callable[..., Tensor], list[Any]]] = {
     "fixed_batch_norm": (fixed_batch_norm, [X, *C, RESIDUAL]),
     "conv2d": (lambda x, w, b: autograd.conv2d(x, w, b, (2, 1), "same"), [X[:, :3], W, B]),
     "max_pool2d": (lambda x: autograd.max_pool2d(x, (3, 2), 1), [X]),
+    "conv2d twice": (lambda *t: autograd.conv2d(*t) + autograd.conv2d(*t), [X, W, B]),
     "cross_entropy": (lambda x: autograd.cross_entropy(x, TARGETS, WEIGHTS), [X[0, 0]]),
 }
 
@@ -217,6 +222,7 @@ MUTANTS = [
     ),
     *(("fixed_batch_norm", "fixed_batch_norm_g", name, m) for name, m in FIXED_BATCH_NORM.items()),
     *(("conv2d", kernel, name, m) for name, (kernel, m) in CONV.items()),
+    ("conv2d twice", "conv2d_gx", "the gradient so far forgotten", conv_gx_alone),
     *(("max_pool2d", "max_pool_gx", name, m) for name, m in MAX_POOL.items()),
     *(("cross_entropy", "softmax_cross_entropy_gx", name, m) for name, m in CROSS_ENTROPY.items()),
 ]

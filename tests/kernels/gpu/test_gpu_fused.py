@@ -11,6 +11,7 @@ from resnet_np.kernels import Padding, Pair, output_sizes, using_precision
 from resnet_np.kernels.fused import PlainConv
 from resnet_np.kernels.gpu import convolution, fused
 from resnet_np.kernels.gpu.fused import GemmConv
+from resnet_np.kernels.gpu.streams import in_turn
 
 Place = tuple[Pair, Padding]
 PIXEL: Place = ((1, 1), ((0, 0), (0, 0)))
@@ -119,7 +120,7 @@ def test_convolutions_of_a_stream_share_a_workspace(card: Any) -> None:
     assert len(fused._workspaces) == 0
 
 
-def test_two_threads_on_one_stream(card: Any) -> None:
+def test_two_threads_take_turns(card: Any) -> None:
     shape, w_shape, where = SHAPES[2]
     given = inputs(shape, w_shape, where, "float32")
     x, w, scale, b, residual = (card.asarray(value) for value in given)
@@ -127,11 +128,13 @@ def test_two_threads_on_one_stream(card: Any) -> None:
     pairs = []
     for factor in (1, 2):
         y = card.empty(residual.shape, "f4")
-        pairs.append((conv.ready(x * np.float32(factor), y, None, False), y, factor))
+        with in_turn():
+            pairs.append((conv.ready(x * np.float32(factor), y, None, False), y, factor))
 
     def often(run: Any) -> None:
         for _ in range(20):
-            run()
+            with in_turn():
+                run()
 
     threads = [Thread(target=often, args=(run,)) for run, _, _ in pairs]
     for thread in threads:
