@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
+
+from resnet_np.device import require_gpu
+from resnet_np.errors import UserError
 
 # No deadline: the first call of a kernel may allocate or compile, and machines are shared. In CI
 # the examples are the same on each run, so that a red build means a change and not luck.
@@ -20,6 +24,21 @@ def one_blas_thread() -> Iterator[None]:
     """Matrix products of a few rows only wait for each other on more than one thread."""
     with threadpool_limits(limits=1):
         yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that are marked `gpu` are left out where there is none, and say why."""
+    if item.get_closest_marker("gpu") and (reason := _no_gpu()):
+        pytest.skip(reason)
+
+
+@cache
+def _no_gpu() -> str:
+    try:
+        require_gpu()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ Two things disturb the differences. A step may cross a kink (a ReLU's input pass
 network has so many that any step of 1e-5 crosses some: then a smaller step is tried. And L carries
 rounding noise, which is divided by the step: it is measured, and a step in which it would hide an
 error of one part in ten thousand is not taken.
+
+f runs where its inputs lie, on the CPU or on a GPU; what is compared is brought to the CPU.
 """
 
 import copy
@@ -28,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from resnet_np.autograd.tensor import Tensor, no_grad
+from resnet_np.kernels import Array, get_array_module
 
 FULL_UP_TO = 256  # elements: more than that is checked along directions and by sample
 DIRECTIONS = 4
@@ -76,7 +79,8 @@ def check_gradients(
         too (on a float64 copy, batch norms and biases randomised; the module is not touched).
         Random numbers must be the same in each call: `lambda x: dropout(x, 0.5, default_rng(0))`;
         a module with dropout is checked in evaluation mode.
-    inputs : arrays. Floating-point ones are checked, in float64; others are passed as they are
+    inputs : arrays. Floating-point ones are checked, in float64; others are passed as they are.
+        Those on a GPU stay there, and a module has to be there, too
     only : names of inputs ("input 0") and parameters to check; all by default
     eps, rtol, atol : step and tolerances: |a - b| <= atol + rtol * max(|a|, |b|) + the rounding
         noise of the difference (as measured; nothing to speak of but in deep networks)
@@ -103,7 +107,8 @@ def check_gradients(
         except _KinkError as kink:
             where = str(kink)
             inputs = [
-                x + 0.01 * rng.standard_normal(x.shape) if _is_float(x) else x for x in inputs
+                x + _beside(0.01 * rng.standard_normal(x.shape), x) if _is_float(x) else x
+                for x in inputs
             ]
     raise GradientError(
         f"no smooth point was found to check {where} at: move the inputs away from the kink, or "
@@ -113,6 +118,16 @@ def check_gradients(
 
 def _is_float(x: Any) -> bool:
     return getattr(getattr(x, "dtype", None), "kind", "") == "f"
+
+
+def _beside(x: np.ndarray, other: Array) -> Array:
+    """`x` on the device of `other`."""
+    return get_array_module(other).asarray(x)
+
+
+def _fetched(x: Array) -> np.ndarray:
+    """`x` on the CPU."""
+    return Tensor(x).numpy()
 
 
 class _Check:
@@ -131,7 +146,9 @@ class _Check:
         self.rng, self.eps, self.rtol, self.atol = rng, eps, rtol, atol
         self.f: Callable[..., Tensor] = f
         self.arguments = [
-            Tensor(np.array(x, np.float64), requires_grad=True) if _is_float(x) else x
+            Tensor(get_array_module(x).array(x, np.float64), requires_grad=True)
+            if _is_float(x)
+            else x
             for x in inputs
         ]
         variables = {f"input {i}": x for i, x in enumerate(self.arguments) if isinstance(x, Tensor)}
@@ -144,31 +161,33 @@ class _Check:
         self.variables = {k: v for k, v in variables.items() if only is None or k in only}
         if not self.variables:
             raise ValueError("nothing to check: no floating-point input, no trainable parameter")
-        self.before = {name: v.data.copy() for name, v in variables.items()}
+        self.before = {name: v.numpy().copy() for name, v in variables.items()}
         self.all_variables = variables
 
         with no_grad():
             result = self.f(*self.arguments)
             if not isinstance(result, Tensor):
                 raise TypeError(f"f must return one Tensor, not {type(result).__name__}")
-            y = result.data
+            y = result.numpy()
             self.check_unchanged()
             if not np.isfinite(y).all():
                 raise GradientError("f gives NaN or infinity here")
-            if not np.array_equal(y, self.f(*self.arguments).data):
+            if not np.array_equal(y, self.f(*self.arguments).numpy()):
                 raise GradientError("f gives another result each time: seed its random numbers")
         self.c = rng.standard_normal(y.shape)
         self.at_rest = float(np.vdot(y, self.c))
 
     def run(self) -> list[Checked]:
-        cotangent = self.c.copy()
-        self.f(*self.arguments).backward(cotangent)
-        if not np.array_equal(cotangent, self.c):
+        y = self.f(*self.arguments)
+        cotangent = _beside(self.c.copy(), y.data)
+        y.backward(cotangent)
+        if not np.array_equal(_fetched(cotangent), self.c):
             raise GradientError("backward wrote into the gradient that it was given")
         self.check_unchanged()
         for name, v in self.variables.items():
             if v.grad is None:
                 raise GradientError(f"{name} received no gradient")
+            v.grad = _fetched(v.grad)
             if not v.grad.any():
                 raise GradientError(f"the gradient of {name} is exactly zero: this checks nothing")
         self.noise = self.rounding_noise()
@@ -176,7 +195,7 @@ class _Check:
 
     def check_unchanged(self) -> None:
         for name, v in self.all_variables.items():
-            if not np.array_equal(self.before[name], v.data):
+            if not np.array_equal(self.before[name], v.numpy()):
                 raise GradientError(f"{name} was changed by the forward or the backward pass")
 
     def rounding_noise(self) -> float:
@@ -267,10 +286,10 @@ class _Check:
     def value(self, v: Tensor, step: np.ndarray) -> float:
         """L with `v` moved by `step`."""
         rest = v.data
-        v.data = rest + step
+        v.data = rest + _beside(step, rest)
         try:
             with no_grad():
-                return float(np.vdot(self.f(*self.arguments).data, self.c))
+                return float(np.vdot(self.f(*self.arguments).numpy(), self.c))
         finally:
             v.data = rest
 
@@ -324,7 +343,7 @@ def _randomised_copy(module: Any, rng: np.random.Generator) -> Any:
     module = copy.deepcopy(module).to(np.float64)
     for name, p in module.named_parameters():
         if p.ndim == 1 and name.endswith("weight"):
-            p.data = rng.uniform(0.5, 1.5, p.shape)
+            p.data = _beside(rng.uniform(0.5, 1.5, p.shape), p.data)
         elif p.ndim == 1:
-            p.data = p.data + 0.1 * rng.standard_normal(p.shape)
+            p.data = p.data + _beside(0.1 * rng.standard_normal(p.shape), p.data)
     return module

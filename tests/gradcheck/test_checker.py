@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from standins.card import stand_in
 
 from resnet_np import GradientError, Tensor, check_gradients, max_pool2d, nn, relu
 from resnet_np.autograd import Op, gradcheck
@@ -201,6 +202,25 @@ def test_inputs_and_modules_stay_as_they_were() -> None:
 def test_tensors_and_integer_inputs() -> None:
     rows = np.array([1, 0])
     check_gradients(lambda x, i: x * i.astype(np.float64), [Tensor([1.0, 2.0]), rows])
+
+
+def test_what_lies_on_a_card_is_checked_there() -> None:
+    x = RNG.uniform(0.5, 1, (3, 4))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, rng=RNG))
+    expected = check_gradients(model, [x])
+    with stand_in() as cupy:
+        cupy.standin.record.reset()
+        checked = check_gradients(model.to("gpu"), [cupy.asarray(x)])
+        assert len(cupy.standin.record.gemms) > 2 * sum(line.comparisons for line in checked)
+        with pytest.raises(GradientError, match=r"input 0 .* is wrong at element \(1, 2\)"):
+            check_gradients(lambda t: WrongAt((1, 2), 0.1)(t), [cupy.asarray(x)])
+        model.to("cpu")
+    assert [line.comparisons for line in checked] == [line.comparisons for line in expected]
+
+
+def test_kinks_are_dodged_on_a_card() -> None:
+    with stand_in() as cupy:
+        check_gradients(relu, [cupy.asarray([0.0, 1.0, -1.0])])
 
 
 def test_unknown_names_are_refused() -> None:

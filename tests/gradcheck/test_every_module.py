@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_np import ResNet, check_gradients, nn
 from resnet_np.autograd import gradcheck
+from resnet_np.device import to_device
 from resnet_np.models import resnet
 from resnet_np.nn import Module, layers
 
@@ -62,23 +64,25 @@ def test_every_module_has_a_check() -> None:
 WINDOWS = [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 1, "same")]
 
 
+@devices
 @pytest.mark.parametrize("name", LAYERS)
 @settings(max_examples=3)
 @given(st.integers(1, 3), st.sampled_from(WINDOWS), st.booleans(), st.integers(0, 2**32 - 1))
-def test_layer(name: str, c: int, window: Any, training: bool, seed: int) -> None:
+def test_layer(name: str, device: str, c: int, window: Any, training: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    module = LAYERS[name](rng, c, window).train(training)
-    checked = check_gradients(module, [rng.standard_normal((2, 6, 6, c))])
+    module = LAYERS[name](rng, c, window).train(training).to(device)
+    checked = check_gradients(module, [to_device(rng.standard_normal((2, 6, 6, c)), device)])
     assert len(checked) == 1 + len(module.parameters())
 
 
+@devices
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("training", [True, False])
-def test_block(name: str, stride: int, training: bool) -> None:
+def test_block(name: str, stride: int, training: bool, device: str) -> None:
     rng = np.random.default_rng(0)
-    module = BLOCKS[name](rng, 1, (3, stride, 1)).train(training)
-    check_gradients(module, [rng.standard_normal((2, 4, 4, 2))])
+    module = BLOCKS[name](rng, 1, (3, stride, 1)).train(training).to(device)
+    check_gradients(module, [to_device(rng.standard_normal((2, 4, 4, 2)), device)])
 
 
 @pytest.fixture
@@ -91,6 +95,7 @@ def few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_comparisons")
+@devices
 @pytest.mark.parametrize(
     ("config", "training"),
     [
@@ -102,10 +107,10 @@ def few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda v: "-".join(map(str, v.values())) if isinstance(v, dict) else "",
 )
-def test_whole_network(config: dict[str, Any], training: bool) -> None:
-    model = ResNet(**config, width=1 / 16, num_classes=3).train(training)
+def test_whole_network(config: dict[str, Any], training: bool, device: str) -> None:
+    model = ResNet(**config, width=1 / 16, num_classes=3).train(training).to(device)
     x = np.random.default_rng(0).standard_normal((2, 48, 48, 3))
-    checked = check_gradients(model, [x])
+    checked = check_gradients(model, [to_device(x, device)])
     assert len(checked) == 1 + len(model.parameters())
 
 
