@@ -151,6 +151,18 @@ def test_finish(card: Any, dtype: str) -> None:
         assert_close(got, np.maximum(expected, 0) if relu else expected, dtype)
 
 
+@pytest.mark.parametrize("k", [3, 8])
+def test_finish_of_more_pixels_than_threads(
+    card: Any, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matmul, "MOST_BLOCKS", 2)
+    y = numbers(np.random.default_rng(5), (700, k), "float32")
+    got = card.asarray(y)
+    finish(got, None, None, True)
+    np.testing.assert_array_equal(got.get(), np.maximum(y, 0))
+    assert card.standin.record.launches[-1].grid == (2,)
+
+
 def test_finish_moves_packs_where_it_can(card: Any) -> None:
     def ran(y: Any, residual: Any = None) -> str:
         finish(y, None, residual, True)

@@ -12,8 +12,6 @@ from resnet_np.kernels import array
 from resnet_np.kernels.gpu import norm
 from resnet_np.kernels.gpu.arrays import sum_dtype
 
-pytestmark = pytest.mark.skipif(emulator.COMPILER is None, reason="no g++ to emulate a card with")
-
 NORMS = ("batch_norm", "batch_norm_g", "fixed_batch_norm", "fixed_batch_norm_g")
 NAMES = (*NORMS, "bias_gb")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
