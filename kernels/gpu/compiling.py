@@ -39,6 +39,12 @@ def _module(file: str, dtype: str, device: int) -> Any:
     return cupy.RawModule(code=source(file), options=options(dtype))
 
 
+@cache
+def _kernel(file: str, name: str, dtype: str, device: int) -> Any:
+    """Looked up once: CuPy would look for it in the module, and wrap it, for every launch."""
+    return _module(file, dtype, device).get_function(name)
+
+
 def launch(
     file: str,
     name: str,
@@ -55,9 +61,8 @@ def launch(
 
     if 0 in blocks:
         return  # of an empty batch; CUDA takes an empty grid for a mistake
-    module = _module(file, str(dtype), cupy.cuda.runtime.getDevice())
-    values = tuple(0 if value is None else value for value in arguments)
-    module.get_function(name)(blocks, threads, values)
+    kernel = _kernel(file, name, str(dtype), cupy.cuda.runtime.getDevice())
+    kernel(blocks, threads, tuple(0 if value is None else value for value in arguments))
 
 
 def launch_for_each(file: str, name: str, like: Array, count: int, *arguments: Any) -> None:

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import nvrtc
 import pytest
 import tools
 
-from resnet_np.kernels.gpu import compiling
+from resnet_np.kernels.gpu import compiling, elementwise
 
 FILES = sorted(path.name for path in Path(compiling.__file__).parent.glob("*.cu"))
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
@@ -53,3 +54,19 @@ def test_a_mistake_is_seen() -> None:
 def test_kernels_exist_for_numbers_that_networks_have() -> None:
     with pytest.raises(TypeError, match=r"GPU kernels exist for float32, .*, not for int64"):
         compiling.options("int64")
+
+
+def test_a_kernel_is_looked_up_once(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+    get_function = card.RawModule.get_function
+
+    def noted(module: Any, name: str) -> Any:
+        looked_up.append((name, module.options[-1]))
+        return get_function(module, name)
+
+    monkeypatch.setattr(card.RawModule, "get_function", noted)
+    for x in (card.ones(3, "float32"), card.ones(3, "float64")) * 2:
+        elementwise.add(elementwise.relu(x), x)
+    kinds = "-DNUMBER=float", "-DNUMBER=double"
+    assert looked_up == [(name, kind) for kind in kinds for name in ("relu", "add")]
+    assert len(card.standin.record.launches) == 8
