@@ -28,11 +28,24 @@ def _memory_bytes(device: int) -> int:
     return int(cupy.cuda.runtime.memGetInfo()[1])
 
 
-def contiguous(x: Array | None) -> Array | None:
-    """`x` as kernels read it: its numbers one after the other; None stays None."""
+def contiguous(x: Array | None, dtype: Any = None) -> Array | None:
+    """`x` as kernels read it: its numbers one after the other; None stays None.
+
+    dtype : what its numbers have to be, to go with the other arrays of the call: see `of_dtype`
+    """
     import cupy
 
-    return None if x is None else cupy.ascontiguousarray(x)
+    return None if x is None else cupy.ascontiguousarray(of_dtype(x, dtype))
+
+
+def of_dtype(x: Array, dtype: Any) -> Array:
+    """`x`, if its numbers are of this dtype, or if none is given.
+
+    Raises TypeError if not: a kernel would take the bytes for something else.
+    """
+    if dtype is not None and x.dtype != dtype:
+        raise TypeError(f"GPU kernels take arrays of one dtype: {dtype} is needed, not {x.dtype}")
+    return x
 
 
 def sum_dtype(dtype: Any) -> str:

@@ -126,7 +126,7 @@ def conv2d_gw(
     r, s, _, k = w_shape
     window = Window(x.shape, (r, s), stride, padding)
     gw = empty(out, w_shape, gy, parameter_dtype(gy.dtype))
-    x, gy = contiguous(x), contiguous(gy)
+    x, gy = contiguous(x, gy.dtype), contiguous(gy)
     gy, flat, q = gy.reshape(-1, k), gw.reshape(-1, k), window.outputs[1]
     if window.is_pixel:
         gemm(x.reshape(-1, window.field), gy, flat, transpose_a=True)
@@ -201,7 +201,7 @@ def conv2d_gx(
             gx[...] = residual
         gemm(gy.reshape(-1, k), w, gx.reshape(-1, window.field), transpose_b=True, accumulate=add)
         return gx
-    residual = contiguous(residual)
+    residual = contiguous(residual, gy.dtype)
     todo = patches(window, gy.itemsize)
     most = max((patch.met for patch in todo), default=0)
     workspace = empty(None, (most * window.outputs[1] * window.field,), gy)

@@ -7,7 +7,8 @@ from resnet_np.kernels.gpu.compiling import launch_for_each
 
 def add(a: Array, b: Array, out: Array | None = None) -> Array:
     y = empty(out, a.shape, a)
-    launch_for_each("elementwise.cu", "add", y, y.size, contiguous(a), contiguous(b), y)
+    a, b = contiguous(a), contiguous(b, a.dtype)
+    launch_for_each("elementwise.cu", "add", y, y.size, a, b, y)
     return y
 
 
@@ -19,5 +20,6 @@ def relu(x: Array, out: Array | None = None) -> Array:
 
 def relu_gx(gy: Array, y: Array, out: Array | None = None) -> Array:
     gx = empty(out, gy.shape, gy)
-    launch_for_each("elementwise.cu", "relu_gx", gx, gx.size, contiguous(gy), contiguous(y), gx)
+    gy, y = contiguous(gy), contiguous(y, gy.dtype)
+    launch_for_each("elementwise.cu", "relu_gx", gx, gx.size, gy, y, gx)
     return gx

@@ -22,12 +22,13 @@ def softmax(x: Array, out: Array | None = None) -> Array:
 
 def softmax_cross_entropy(x: Array, t: Array, out: Array | None = None) -> Array:
     loss = empty(out, (len(x),), x)
-    _launch_rows("softmax_cross_entropy", x, contiguous(x), contiguous(t), loss)
+    arrays = contiguous(x), contiguous(t, x.dtype)
+    _launch_rows("softmax_cross_entropy", x, *arrays, loss)
     return loss
 
 
 def softmax_cross_entropy_gx(gy: Array, p: Array, t: Array, out: Array | None = None) -> Array:
     gx = empty(out, p.shape, p)
-    arrays = contiguous(gy), contiguous(p), contiguous(t)
+    arrays = (contiguous(a, gy.dtype) for a in (gy, p, t))
     _launch_rows("softmax_cross_entropy_gx", p, *arrays, gx)
     return gx

@@ -8,7 +8,7 @@ import numpy as np
 
 from resnet_np.kernels import Array, parameter_dtype, precision
 from resnet_np.kernels.gpu import packs
-from resnet_np.kernels.gpu.arrays import contiguous, empty, sum_dtype
+from resnet_np.kernels.gpu.arrays import contiguous, empty, of_dtype, sum_dtype
 from resnet_np.kernels.gpu.compiling import MOST_BLOCKS, launch
 
 # cuBLAS may add up parts of a product of 16-bit numbers in 16 bits, unless it is told not to.
@@ -170,7 +170,7 @@ def finish(y: Array, shift: Array | None, residual: Array | None, relu: bool) ->
         return
     k = y.shape[-1]
     pixels = y.size // k
-    width = packs.width(k, y, *(() if residual is None else (residual,)))
+    width = packs.width(k, y, *(() if residual is None else (of_dtype(residual, y.dtype),)))
     threads = packs.block(k // width, pixels)
     blocks = min(-(-pixels // threads[1]), MOST_BLOCKS)
     name = packs.variant("finish", width)

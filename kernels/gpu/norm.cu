@@ -3,7 +3,7 @@
 // An array is [rows, channels] here, a row being a pixel. There is little to compute and much to
 // read, so what counts is how often an array passes by. Forward: x is read twice, once for the
 // statistics and once to normalise. Back: gy, y and x are read twice, once for the sums and once
-// for gx. Nothing else of that size is read or written.
+// for gx; all is read once where statistics are fixed. Nothing else of that size is read or written.
 //
 // All these passes share out an array in the same way. A block of LANES x ROWS threads takes
 // LANES * 4 neighbouring channels (blockIdx.x says which) of a strip of rows (blockIdx.y). Each of
@@ -35,10 +35,11 @@ __device__ inline Share share_of(Index part, Index rows, Index channels, Index s
 }
 
 // Four neighbouring numbers of a row, as they lie in memory: they are widened when they are needed,
-// so that a thread asks for the numbers of all arrays before it waits for the first.
-struct alignas(4 * sizeof(Number)) Four {
-    Number at[4];
-};
+// so that a thread asks for the numbers of all arrays before it waits for the first. Four floats are
+// the 16 bytes that a thread can move at once. There is no second kernel for arrays that do not
+// allow for that (see packs.py): four channels are a thread's share whatever the dtype and wherever
+// arrays lie, since the order of its sums follows from that.
+typedef Pack<4> Four;
 
 // Whether the card can take them at once: all four are there and begin at a multiple of their size.
 // So it is everywhere if the channels are a multiple of four and the array begins well.
@@ -50,7 +51,7 @@ __device__ inline Four read(const Number *place, int count) {
     if (lies_well(place, count)) return *(const Four *)place;
     Four four = {};
     for (int k = 0; k < 4; k++)
-        if (k < count) four.at[k] = place[k];
+        if (k < count) four.numbers[k] = place[k];
     return four;
 }
 
@@ -60,7 +61,7 @@ __device__ inline void write(Number *place, int count, Four four) {
         return;
     }
     for (int k = 0; k < 4; k++)
-        if (k < count) place[k] = four.at[k];
+        if (k < count) place[k] = four.numbers[k];
 }
 
 // What belongs to a thread's channels, from an array [channels].
@@ -79,6 +80,13 @@ __device__ inline Values standard_deviations(const Sum *var, Sum eps, Share shar
     Values std = values_of(var, share);
     for (int k = 0; k < 4; k++) std.at[k] = sqrt(std.at[k] + eps);
     return std;
+}
+
+// What normalised numbers are multiplied by, and slopes on the way back.
+__device__ inline Values scales_of(const Sum *gamma, Values std, Share share) {
+    Values scale = values_of(gamma, share);
+    for (int k = 0; k < 4; k++) scale.at[k] /= std.at[k];
+    return scale;
 }
 
 // --- sums across a block -------------------------------------------------------------------------
@@ -153,7 +161,7 @@ extern "C" __global__ void moments(
     for (Index row = share.begin; row < share.end; row += ROWS) {
         Four four = read(x + row * channels + share.channel, share.count);
         for (int k = 0; k < 4; k++) {
-            Sum d = get(four.at[k]) - get(pivot.at[k]);
+            Sum d = get(four.numbers[k]) - get(pivot.numbers[k]);
             sums.at[k] += d;
             sums.at[4 + k] += d * d;
         }
@@ -163,7 +171,7 @@ extern "C" __global__ void moments(
     for (int k = 0; k < 4; k++) {
         Sum distance = sums.at[k] / n;  // of the mean from the pivot
         Sum spread = sums.at[4 + k] - sums.at[k] * distance;
-        sums.at[k] = get(pivot.at[k]) + distance;
+        sums.at[k] = get(pivot.numbers[k]) + distance;
         sums.at[4 + k] = spread < 0 ? 0 : spread;  // by rounding; NaN is not below 0
     }
     write_part(sums, parts, part, channels, share);
@@ -216,16 +224,15 @@ extern "C" __global__ void normalise(
     double eps) {
     Share share = share_of(gridDim.y - 1 - blockIdx.y, rows, channels, strip);
     Values middle = values_of(mean, share), shift = values_of(beta, share);
-    Values scale = values_of(gamma, share), std = standard_deviations(var, eps, share);
-    for (int k = 0; k < 4; k++) scale.at[k] /= std.at[k];
+    Values scale = scales_of(gamma, standard_deviations(var, eps, share), share);
     for (Index row = share.begin; row < share.end; row += ROWS) {
         Index place = row * channels + share.channel;
         Four four = read(x + place, share.count), added = {};
         if (residual) added = read(residual + place, share.count);
         for (int k = 0; k < 4; k++) {
-            Sum value = (get(four.at[k]) - middle.at[k]) * scale.at[k] + shift.at[k];
-            if (residual) value += get(added.at[k]);
-            put(four.at[k], relu && value < 0 ? 0 : value);  // NaN is not below 0, and stays
+            Sum value = (get(four.numbers[k]) - middle.at[k]) * scale.at[k] + shift.at[k];
+            if (residual) value += get(added.numbers[k]);
+            put(four.numbers[k], relu && value < 0 ? 0 : value);  // NaN is not below 0, and stays
         }
         write(y + place, share.count, four);
     }
@@ -252,9 +259,9 @@ extern "C" __global__ void gradient_sums(
         if (y) output = read(y + place, share.count);
         if (x) input = read(x + place, share.count);
         for (int k = 0; k < 4; k++) {
-            Sum g = y && !(get(output.at[k]) > 0) ? 0 : get(four.at[k]);
+            Sum g = y && !(get(output.numbers[k]) > 0) ? 0 : get(four.numbers[k]);
             sums.at[k] += g;
-            if (x) sums.at[4 + k] += g * (get(input.at[k]) - middle.at[k]);
+            if (x) sums.at[4 + k] += g * (get(input.numbers[k]) - middle.at[k]);
         }
     }
     write_part(sum_of_rows(sums, shared), parts, part, channels, share);
@@ -284,41 +291,66 @@ extern "C" __global__ void add_parts(
 }
 
 // gx = gamma / std * (g - gbeta / rows - xhat * ggamma / rows), with g = gy where y > 0,
-// std = sqrt(var + eps) and xhat = (x - mean) / std; or, where statistics are fixed and x, mean,
-// ggamma and gbeta are null, gx = gamma / std * g.
+// std = sqrt(var + eps) and xhat = (x - mean) / std.
 //
-// gy, y or null, x or null, gx [rows, channels]; gamma, mean, var, ggamma, gbeta [channels]. g is
-// written into gresidual [rows, channels] unless that is null. gx may be gy: the thread that writes
-// a number is the one that has read it.
+// gy, y or null, x, gx [rows, channels]; gamma, mean, var, ggamma, gbeta [channels]. g is written
+// into gresidual [rows, channels] unless that is null. gx may be gy: the thread that writes a number
+// is the one that has read it.
 extern "C" __global__ void gradient(
     const Number *gy, const Number *y, const Number *x, const Sum *gamma, const Sum *mean,
     const Sum *var, const Sum *ggamma, const Sum *gbeta, Number *gx, Number *gresidual, Index rows,
     Index channels, Index strip, double eps) {
     Share share = share_of(gridDim.y - 1 - blockIdx.y, rows, channels, strip);
-    Values std = standard_deviations(var, eps, share), scale = values_of(gamma, share);
-    for (int k = 0; k < 4; k++) scale.at[k] /= std.at[k];
-    Values middle = {}, slope = {}, shift = {};
-    if (x) {
-        middle = values_of(mean, share);
-        slope = values_of(ggamma, share);
-        shift = values_of(gbeta, share);
-        for (int k = 0; k < 4; k++) {
-            slope.at[k] *= -scale.at[k] / (std.at[k] * rows);
-            shift.at[k] *= -scale.at[k] / rows;
-        }
+    Values std = standard_deviations(var, eps, share), scale = scales_of(gamma, std, share);
+    Values middle = values_of(mean, share);
+    Values slope = values_of(ggamma, share), shift = values_of(gbeta, share);
+    for (int k = 0; k < 4; k++) {
+        slope.at[k] *= -scale.at[k] / (std.at[k] * rows);
+        shift.at[k] *= -scale.at[k] / rows;
     }
+    for (Index row = share.begin; row < share.end; row += ROWS) {
+        Index place = row * channels + share.channel;
+        Four four = read(gy + place, share.count), input = read(x + place, share.count), output = {};
+        if (y) output = read(y + place, share.count);
+        for (int k = 0; k < 4; k++) {
+            if (y && !(get(output.numbers[k]) > 0)) put(four.numbers[k], 0);
+            Sum value = scale.at[k] * get(four.numbers[k]);
+            value += slope.at[k] * (get(input.numbers[k]) - middle.at[k]) + shift.at[k];
+            put(input.numbers[k], value);
+        }
+        if (gresidual) write(gresidual + place, share.count, four);
+        write(gx + place, share.count, input);
+    }
+}
+
+// Where statistics are fixed, no number of gx depends on the sums, and one pass makes both:
+// gx = gamma / std * g, and the parts of gradient_sums.
+//
+// As in the two above; x, mean and parts may be null: the parts are then left out.
+extern "C" __global__ void fixed_gradient(
+    const Number *gy, const Number *y, const Number *x, const Sum *gamma, const Sum *mean,
+    const Sum *var, Number *gx, Number *gresidual, Sum *parts, Index rows, Index channels,
+    Index strip, double eps) {
+    __shared__ Sum shared[SHARED_SUMS];
+    Index part = blockIdx.y;
+    Share share = share_of(part, rows, channels, strip);
+    Values scale = scales_of(gamma, standard_deviations(var, eps, share), share), middle = {};
+    if (x) middle = values_of(mean, share);
+    Sums sums = {};
     for (Index row = share.begin; row < share.end; row += ROWS) {
         Index place = row * channels + share.channel;
         Four four = read(gy + place, share.count), output = {}, input = {};
         if (y) output = read(y + place, share.count);
         if (x) input = read(x + place, share.count);
         for (int k = 0; k < 4; k++) {
-            if (y && !(get(output.at[k]) > 0)) put(four.at[k], 0);
-            Sum value = scale.at[k] * get(four.at[k]);
-            if (x) value += slope.at[k] * (get(input.at[k]) - middle.at[k]) + shift.at[k];
-            put(input.at[k], value);
+            if (y && !(get(output.numbers[k]) > 0)) put(four.numbers[k], 0);
+            Sum g = get(four.numbers[k]);
+            sums.at[k] += g;
+            if (x) sums.at[4 + k] += g * (get(input.numbers[k]) - middle.at[k]);
+            put(input.numbers[k], scale.at[k] * g);
         }
         if (gresidual) write(gresidual + place, share.count, four);
         write(gx + place, share.count, input);
     }
+    if (x) write_part(sum_of_rows(sums, shared), parts, part, channels, share);
 }

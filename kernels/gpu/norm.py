@@ -42,11 +42,11 @@ def _cut(shape: tuple[int, ...]) -> Strips:
 
 
 def _inputs(shape: tuple[int, ...], dtype: Any, *arrays: Array | None) -> list[Array | None]:
-    """The arrays as kernels read them; None stays None. Raises ValueError if one is another."""
+    """The arrays as kernels read them. Raises ValueError if one is of another shape."""
     for a in arrays:
-        if a is not None and (a.shape != shape or a.dtype != dtype):
-            raise ValueError(f"an array of {dtype} {shape} is needed, not {a.dtype} {a.shape}")
-    return [contiguous(a) for a in arrays]
+        if a is not None and a.shape != shape:
+            raise ValueError(f"an array {shape} is needed, not {a.shape}")
+    return [contiguous(a, dtype) for a in arrays]
 
 
 def _by_channel(x: Array, *arrays: Array) -> list[Array | None]:
@@ -113,14 +113,10 @@ def fixed_batch_norm(
 # --- backward ------------------------------------------------------------------------------------
 
 
-def _sums(
-    gy: Array, y: Array | None, x: Array, mean: Array, var: Array, eps: float
-) -> tuple[Array, Array]:
+def _sums(gy: Array, parts: Array, var: Array, eps: float) -> tuple[Array, Array]:
     """ggamma and gbeta."""
-    cut = _cut(gy.shape)
-    parts, ggamma, gbeta = _new_parts(gy, cut), _new_by_channel(gy), _new_by_channel(gy)
-    _run("gradient_sums", gy, cut, gy, y, x, mean, parts, *cut.sizes)
-    _combine("add_parts", gy, parts, var, gbeta, ggamma, cut.channels, float(eps))
+    ggamma, gbeta = _new_by_channel(gy), _new_by_channel(gy)
+    _combine("add_parts", gy, parts, var, gbeta, ggamma, gy.shape[-1], float(eps))
     return ggamma, gbeta
 
 
@@ -153,7 +149,9 @@ def batch_norm_g(
     gresidual, written = _shortcut_gradient(gy, residual, relu)
     gy, x, y = _inputs(gy.shape, gy.dtype, gy, x, y if relu else None)
     gamma, mean, var = _by_channel(gy, gamma, mean, var)
-    ggamma, gbeta = _sums(gy, y, x, mean, var, eps)
+    parts = _new_parts(gy, cut)
+    _run("gradient_sums", gy, cut, gy, y, x, mean, parts, *cut.sizes)
+    ggamma, gbeta = _sums(gy, parts, var, eps)
     by_channel = gamma, mean, var, ggamma, gbeta
     _run("gradient", gy, cut, gy, y, x, *by_channel, gx, written, *cut.sizes, float(eps))
     return gx, ggamma, gbeta, gresidual
@@ -175,9 +173,10 @@ def fixed_batch_norm_g(
     gresidual, written = _shortcut_gradient(gy, residual, relu)
     gy, x, y = _inputs(gy.shape, gy.dtype, gy, x, y if relu else None)
     gamma, mean, var = _by_channel(gy, gamma, mean, var)
-    by_channel = gamma, None, var, None, None
-    _run("gradient", gy, cut, gy, y, None, *by_channel, gx, written, *cut.sizes, float(eps))
-    ggamma, gbeta = (None, None) if x is None else _sums(gy, y, x, mean, var, eps)
+    parts = None if x is None else _new_parts(gy, cut)
+    results = gx, written, parts
+    _run("fixed_gradient", gy, cut, gy, y, x, gamma, mean, var, *results, *cut.sizes, float(eps))
+    ggamma, gbeta = (None, None) if parts is None else _sums(gy, parts, var, eps)
     return gx, ggamma, gbeta, gresidual
 
 

@@ -70,7 +70,8 @@ def max_pool_gx(
 ) -> Array:
     gx = empty(out, x_shape, gy)
     numbers = _windows(x_shape, size, stride, padding)
-    _launch_rows("max_pool_gx", gx, contiguous(gy), contiguous(index), gx, *numbers)
+    gy, index = contiguous(gy), contiguous(index, "int32")
+    _launch_rows("max_pool_gx", gx, gy, index, gx, *numbers)
     return gx
 
 

@@ -43,10 +43,10 @@ def emulated(*modules: ModuleType) -> Iterator[None]:
         dtype = like.dtype if dtype is None else dtype
         return guarded(shape, dtype) if out is None else check_out(out, shape, dtype)
 
-    def contiguous(x: Array | None) -> Array | None:
+    def contiguous(x: Array | None, dtype: Any = None) -> Array | None:
         if x is None:
             return None
-        assert get_array_module(x) is np
+        assert get_array_module(arrays.of_dtype(x, dtype)) is np
         inputs.append((guarded(x.shape, x.dtype), x))
         inputs[-1][0][...] = x
         return inputs[-1][0]

@@ -147,7 +147,7 @@ def test_strips_depend_on_the_shape_alone() -> None:
         ("batch_norm", ["moments", "statistics", "normalise"]),
         ("batch_norm_g", ["gradient_sums", "add_parts", "gradient"]),
         ("fixed_batch_norm", ["normalise"]),
-        ("fixed_batch_norm_g", ["gradient", "gradient_sums", "add_parts"]),
+        ("fixed_batch_norm_g", ["fixed_gradient", "add_parts"]),
         ("bias_gb", ["gradient_sums", "add_parts"]),
     ],
 )
@@ -358,13 +358,13 @@ def test_an_empty_batch(card: Any, dtype: str) -> None:
 
 def test_wrong_arrays_are_refused(card: Any) -> None:
     given = arguments("fixed_batch_norm", (2, 3), "float16")
-    for place, wrong, needed in (
-        (1, given[1].astype(np.float16), r"float32 \(3,\) is needed, not float16 \(3,\)"),
-        (4, given[4][:2], r"float32 \(3,\) is needed, not float32 \(2,\)"),
-        (6, given[6].astype(np.float32), r"float16 \(2, 3\) is needed, not float32 \(2, 3\)"),
-        (6, given[6][:1], r"float16 \(2, 3\) is needed, not float16 \(1, 3\)"),
+    for place, wrong, error, needed in (
+        (1, given[1].astype(np.float16), TypeError, "float32 is needed, not float16"),
+        (4, given[4][:2], ValueError, r"\(3,\) is needed, not \(2,\)"),
+        (6, given[6].astype(np.float32), TypeError, "float16 is needed, not float32"),
+        (6, given[6][:1], ValueError, r"\(2, 3\) is needed, not \(1, 3\)"),
     ):
-        with pytest.raises(ValueError, match=needed):
+        with pytest.raises(error, match=needed):
             run(card, "fixed_batch_norm", [*given[:place], wrong, *given[place + 1 :]])
     with pytest.raises(ValueError, match="out must be a contiguous array"):
         run(card, "fixed_batch_norm", given, out=card.zeros((2, 3), "float32"))
