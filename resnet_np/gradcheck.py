@@ -3,7 +3,8 @@
     python -m resnet_np.gradcheck --model resnet50 --layer layer3.0.conv2
 
 takes a ResNet-50 with random weights and random images, and compares the gradients of the layer's
-parameters, through all of the network behind it, with finite differences.
+parameters, through all of the network behind it, with finite differences. With `--device gpu` both
+are computed there.
 """
 
 import sys
@@ -14,7 +15,9 @@ import numpy as np
 from resnet_np.autograd import GradientError, Tensor, check_gradients, no_grad
 from resnet_np.autograd.gradcheck import Checked
 from resnet_np.command import Parser, at_least, count, run_command, seed
+from resnet_np.device import DEVICES, require, to_device
 from resnet_np.errors import UserError
+from resnet_np.kernels import Array
 from resnet_np.models import STAGES, ResNet
 from resnet_np.models.resnet import SMALLEST_IMAGE
 from resnet_np.nn import Module, Parameter
@@ -50,6 +53,7 @@ def make_parser() -> Parser:
     add("--image-size", type=size, default=64, help="pixels, 32 or more (default: 64)")
     add("--batch", type=count, default=2, help="images (default: 2)")
     add("--seed", type=seed, default=0, help="of weights, images and directions (default: 0)")
+    add("--device", choices=DEVICES, default="cpu", help="default: cpu")
     add("--eval", action="store_true", help="check evaluation mode; default: training mode")
     return parser
 
@@ -57,17 +61,19 @@ def make_parser() -> Parser:
 def main() -> None:
     """Read the arguments, check, print a table. Raises UserError; leaves with 1 where it failed."""
     arguments = make_parser().parse_args()
+    require(arguments.device)
 
     from resnet_np.training.setup import MODELS
 
     depth, variant = MODELS[arguments.model]
-    model = ResNet(depth, variant=variant, seed=arguments.seed).train(not arguments.eval)
+    model = ResNet(depth, variant=variant, seed=arguments.seed)
+    model.to(arguments.device).train(not arguments.eval)
     names = parameters_of(model, arguments.layer)
     images = np.random.default_rng(arguments.seed).standard_normal(
         (arguments.batch, arguments.image_size, arguments.image_size, 3), np.float32
     )
     try:
-        checked = check_layer(model, names, images, arguments.seed)
+        checked = check_layer(model, names, to_device(images, arguments.device), arguments.seed)
     except GradientError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         sys.exit(1)
@@ -89,7 +95,7 @@ def parameters_of(model: ResNet, layer: str) -> list[str]:
     raise UserError(f"--layer {layer}: there is no such layer; {parent or 'the top'} has {inside}")
 
 
-def check_layer(model: ResNet, names: list[str], images: np.ndarray, seed: int) -> list[Checked]:
+def check_layer(model: ResNet, names: list[str], images: Array, seed: int) -> list[Checked]:
     """Check these parameters, with a spinner, since each takes from seconds to minutes."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

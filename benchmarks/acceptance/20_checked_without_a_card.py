@@ -29,7 +29,8 @@ TESTS = (
     "tests/test_standin_card.py",
     "tests/autograd/test_mixed_precision.py",
     "tests/autograd/test_steps_on_a_card.py",
-    "tests/gradcheck",
+    "tests/gradcheck/test_front_door.py",
+    "tests/gradcheck/test_ops_on_a_card.py",
     "tests/training/test_on_a_card.py",
     "--ignore=tests/kernels/gpu/test_mutants.py",  # which does some of what is done here
 )

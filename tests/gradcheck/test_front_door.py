@@ -1,15 +1,19 @@
 """python -m resnet_np.gradcheck, with the network replaced by a narrow one."""
 
+import os
+import subprocess
 import sys
 from functools import partial
 from typing import Any
 
 import pytest
+from refusals import assert_refused
+from standins.card import FOLDER, stand_in
 
 from resnet_np import ResNet, gradcheck
 from resnet_np.autograd import gradcheck as checker
 from resnet_np.command import run_command
-from resnet_np.kernels import array
+from resnet_np.kernels import array, gpu
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +66,50 @@ def test_a_wrong_layer_leaves_with_1(
     assert out == ""
     assert err.startswith("FAILED: the gradient of layer3.0.conv2.weight (shape (3, 3, 16, 16)) is")
     assert err.count("\n") == 1
+
+
+def test_a_layer_on_a_card(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same report, but for rounding, and the whole network runs there."""
+    layer = ["--model", "resnet18", "--layer", "fc", "--image-size", "32"]
+    assert run(monkeypatch, *layer) == 0
+    expected = capsys.readouterr().out
+    with stand_in() as cupy:
+        assert run(monkeypatch, *layer, "--device", "gpu") == 0
+        names = {launch.name for launch in cupy.standin.record.launches}
+        assert {"moments", "max_pool", "im2col"} <= names
+        assert cupy.standin.record.gemms
+    out, err = capsys.readouterr()
+    tables = [[line.split("│")[:4] for line in text.splitlines()] for text in (out, expected)]
+    assert tables[0] == tables[1]  # the last column has the differences
+    assert len(tables[0]) > 3
+    assert err == ""
+
+
+def test_a_wrong_layer_on_a_card(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = gpu.linear_gw
+    monkeypatch.setattr(gpu, "linear_gw", lambda *a: right(*a) * 1.001)
+    layer = ["--model", "resnet18", "--layer", "fc", "--image-size", "32"]
+    with stand_in():
+        assert run(monkeypatch, *layer, "--device", "gpu") == 1
+    assert capsys.readouterr().err.startswith("FAILED: the gradient of fc.weight (shape (32, 3))")
+
+
+@pytest.mark.parametrize(
+    ("circumstance", "message"),
+    [("no driver", "no NVIDIA driver is installed here"), ("broken", "CuPy is not usable")],
+)
+def test_without_a_card(circumstance: str, message: str) -> None:
+    paths = os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-m", "resnet_np.gradcheck", "--layer", "fc", "--device", "gpu"],
+        capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": paths, "CUPY_STANDIN": circumstance},
+    )  # fmt: skip
+    assert_refused(result, f"--device gpu: {message}")
 
 
 @pytest.mark.parametrize(
