@@ -80,6 +80,31 @@ def test_a_run_on_the_card_is_the_run_on_the_cpu(
     assert answers[0].splitlines()[1:4] == answers[1].splitlines()[1:4] != []
 
 
+@pytest.mark.gpu
+def test_a_real_card(
+    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the card to the CPU, back, and to an answer."""
+    monkeypatch.setattr(sys.modules[__name__], "STAND_IN", {})
+    trunk = ["--unfreeze", "layer4", "--recalibrate", "--epochs", 1]
+    there = ["--device", "gpu", "--precision", "bf16", "--out"]
+    here = ["--device", "cpu", "--precision", "fp32", "--out"]
+    result = finetune(photos, weights, tmp_path, *trunk, *there, "1")
+    assert result.returncode == 0, result.stderr
+    for epoch, place in ((2, here), (3, there)):
+        again = ["--resume", f"{epoch - 1}/checkpoint.npz", "--epochs", epoch]
+        result = call("finetune", *again, *place, epoch, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert f"epoch   {epoch}" in result.stdout
+    assert all(
+        a.dtype == np.float32 and np.isfinite(a).all() for a in parameters(tmp_path / "3").values()
+    )
+    image = photos / "red" / "00.png"
+    result = call("predict", "3/checkpoint.npz", image, "--device", "gpu", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "red" in result.stdout
+
+
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
 def test_precisions(few_photos: Path, weights: Path, tmp_path: Path, precision: str) -> None:
     """Parameters stay float32 and are near those of a run in float32."""

@@ -14,6 +14,14 @@ def numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Any
     return rng.standard_normal(shape).astype(kind)
 
 
+def recorded(card: Any) -> Any:
+    """The stand-in's record of what was done, from now on; None of a real card, which has none."""
+    if not hasattr(card, "standin"):
+        return None
+    card.standin.record.reset()
+    return card.standin.record
+
+
 def in_double(*arrays: Any) -> list[Any]:
     """The same numbers, for a twin that computes in double precision."""
     return [a.astype("f8") if isinstance(a, np.ndarray) else a for a in arrays]

@@ -1,5 +1,6 @@
-"""A card that there is none of."""
+"""A card: one that there is none of, and the one that there may be."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,8 +8,15 @@ import pytest
 from standins.card import stand_in
 
 
-@pytest.fixture
-def card() -> Iterator[Any]:
-    """The stand-in for CuPy, which `import cupy` gives for this test. See tests/standins/cupy."""
-    with stand_in() as cupy:
-        yield cupy
+@pytest.fixture(params=["stand-in", pytest.param("card", marks=pytest.mark.gpu)])
+def card(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """What `import cupy` gives for this test: the stand-in, see tests/standins/cupy; and CuPy."""
+    if request.param == "stand-in":
+        with stand_in() as cupy:
+            yield cupy
+        return
+    if "standin" in inspect.getsource(request.function):
+        pytest.skip("is about what the stand-in keeps on record")
+    import cupy
+
+    yield cupy

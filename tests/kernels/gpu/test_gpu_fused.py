@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import DTYPES, assert_close, in_double, numbers
+from agreement import DTYPES, assert_close, in_double, numbers, recorded
 
 from resnet_np.kernels import Padding, Pair, output_sizes, using_precision
 from resnet_np.kernels.fused import PlainConv
@@ -67,10 +67,10 @@ def test_ready(
 def test_without_scale_and_shift(card: Any) -> None:
     given, where = inputs(*SHAPES[0], "float32"), SHAPES[0][2]
     x, w = card.asarray(given[0]), card.asarray(given[1])
-    y = card.empty(given[4].shape, "f4")
+    y, record = card.empty(given[4].shape, "f4"), recorded(card)
     GemmConv(w, None, None, x.shape, *where).ready(x, y, None, False)()
     assert_close(y, expected((*given[:2], None, None, given[4]), where, False, False), "float32")
-    assert [launch.name for launch in card.standin.record.launches] == []
+    assert not record or record.launches == []
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -79,10 +79,10 @@ def test_float32_weights_for_16_bit_images(card: Any, dtype: str) -> None:
     given = inputs(shape, w_shape, where, dtype)
     x, w, scale, b, residual = (card.asarray(value) for value in given)
     conv = GemmConv(w.astype("f4"), scale, b, x.shape, *where)
-    y = card.empty(residual.shape, x.dtype)
+    y, record = card.empty(residual.shape, x.dtype), recorded(card)
     conv.ready(x, y, residual, True)()
     assert_close(y, expected(given, where, True, True), dtype)
-    assert all(done.a == dtype for done in card.standin.record.gemms)
+    assert not record or all(done.a == dtype for done in record.gemms)
 
 
 def test_a_call_allocates_nothing(card: Any) -> None:

@@ -8,6 +8,7 @@ import emulator
 import ml_dtypes
 import numpy as np
 import pytest
+from agreement import recorded
 from guarded import DTYPES, emulated, scattered
 
 from resnet_np.kernels import Array, array
@@ -167,10 +168,11 @@ def test_on_the_card(card: Any, dtype: Any) -> None:
         expected = getattr(array, name)(*(a.astype(np.float64) for a in arguments))
         out = card.empty(expected.shape, dtype)
         there = [card.asarray(a) for a in arguments]
-        card.standin.record.reset()
+        record = recorded(card)
         assert getattr(kernels, name)(*there, out=out) is out
-        assert [launch.name for launch in card.standin.record.launches] == [name]
-        assert card.standin.record.operations == []
+        if record:
+            assert [launch.name for launch in record.launches] == [name]
+            assert record.operations == []
         eps = float(ml_dtypes.finfo(dtype).eps)
         np.testing.assert_allclose(
             out.get().astype(np.float64), expected, rtol=8 * eps, atol=eps * np.abs(expected).max()

@@ -7,6 +7,7 @@ import emulator
 import ml_dtypes  # noqa: F401  # with it NumPy knows "bfloat16"
 import numpy as np
 import pytest
+from agreement import recorded
 
 from resnet_np.kernels import array
 from resnet_np.kernels.gpu import norm
@@ -326,10 +327,10 @@ def test_without_relu_the_gradient_of_the_residual_is_gy_itself(card: Any, name:
 def test_frozen_parameters_need_no_x(card: Any, relu: bool) -> None:
     given = arguments("fixed_batch_norm_g", (2, 3, 70), "float32", relu)
     gx, _, _, gresidual = run(card, "fixed_batch_norm_g", given)
-    card.standin.record.reset()
+    record = recorded(card)
     result = run(card, "fixed_batch_norm_g", [given[0], None, *given[2:]])
     assert_equal(result, (gx, None, None, gresidual))
-    assert len(card.standin.record.launches) == 1
+    assert not record or len(record.launches) == 1
 
 
 def test_an_image_does_not_know_its_batch_mates(card: Any) -> None:

@@ -7,6 +7,7 @@ import emulator
 import ml_dtypes
 import numpy as np
 import pytest
+from agreement import recorded
 
 from resnet_np import nn
 from resnet_np import optim as optimizers
@@ -90,6 +91,7 @@ def close(got: Array, want: Array) -> None:
 def test_steps(card: Any, case: Any, dtype: str) -> None:
     name, states, without, numbers = case
     lists, last = random_lists(states, DTYPES[dtype]), [None] * without
+    record = recorded(card)
     result = on_the_card(card, name, lists, *last, *numbers)
     for got, want in zip(chain(*result), chain(*expected(name, lists, last, numbers)), strict=True):
         close(got, want)
@@ -99,8 +101,8 @@ def test_steps(card: Any, case: Any, dtype: str) -> None:
         again = on_the_card(card, name, lists, *last, *numbers)
     for one, other in zip(chain(*result), chain(*again), strict=True):
         assert one.tobytes() == other.tobytes()
-    assert {launch.name for launch in card.standin.record.launches} == {name.split("_")[0]}
-    assert len(card.standin.record.launches) == 2
+    if record:
+        assert [launch.name for launch in record.launches] == 2 * [name.split("_")[0]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -198,6 +200,7 @@ def test_each_stream_has_its_own_tables(card: Any) -> None:
     np.testing.assert_array_equal(w.get(), 0.5)  # the other stream has not begun
     stream.synchronize()
     np.testing.assert_array_equal(w.get(), 0)
+    assert len(card.standin.record.launches) == 2  # (on a card, they would race)
 
 
 @pytest.mark.parametrize(
@@ -219,11 +222,12 @@ def test_arrays_that_the_kernels_cannot_take(card: Any, case: Any, kind: str, wh
         wide = card.full((6, 8), np.nan, np.float32)
         wide[:, ::2] = mine[which][1]
         mine[which][1] = wide[:, ::2]
+    record = recorded(card)
     getattr(array, name)(*lists, *numbers)
     getattr(optim, name)(*mine, *numbers)
     for got, want in zip(chain(*mine), chain(*lists), strict=True):
         close(got.get(), want)
-    assert len(card.standin.record.launches) == 1
+    assert not record or len(record.launches) == 1
     if kind == "gaps":
         assert np.isnan(wide[:, 1::2].get()).all()
 
@@ -251,12 +255,12 @@ def test_optimizers(card: Any, kind: Any, options: dict[str, Any]) -> None:
             absent = (t, i) == (0, 1)
             here[i].grad = None if absent else g
             there[i].grad = None if absent else card.asarray(g)
-        card.standin.record.reset()
+        record = recorded(card)
         one.step()
         other.step()
-        launches.append(len(card.standin.record.launches))
+        launches.append(len(record.launches) if record else None)
     counts = issubclass(kind, optimizers.Adam)  # one parameter is a step behind
-    assert launches == [2, 2 + counts, 2 + counts]
+    assert launches in ([2, 2 + counts, 2 + counts], 3 * [None])
     for mine, his in zip(here, there, strict=True):
         close(his.data.get(), mine.data)
     assert list(other.state_dict()["state"]) == list(one.state_dict()["state"])
