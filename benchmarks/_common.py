@@ -5,6 +5,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
+import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
@@ -125,11 +127,37 @@ def machine(device: str, threads: int) -> dict[str, Any]:
             if pool["user_api"] == "blas"
         ],
     }
-    if device == "gpu":
-        import cupy
+    return facts | _card() if device == "gpu" else facts
 
-        facts["gpu"] = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    return facts
+
+def _card() -> dict[str, str]:
+    """The card, its driver, and the CUDA that CuPy uses."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    card = runtime.getDeviceProperties(runtime.getDevice())
+    return {
+        "gpu": card["name"].decode(),
+        "gpu_memory": f"{card['totalGlobalMem'] / 2**30:.0f} GiB",
+        "compute_capability": f"{card['major']}.{card['minor']}",
+        "driver": _driver_version(),
+        "driver_cuda": _cuda_version(runtime.driverGetVersion()),
+        "cuda": _cuda_version(runtime.runtimeGetVersion()),
+    }
+
+
+def _cuda_version(number: int) -> str:
+    """12090 -> "12.9"."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _driver_version() -> str:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return "unknown: there is no nvidia-smi"
+    query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
+    said = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.splitlines()
+    return said[0] if said else "unknown"
 
 
 def _cpu_name() -> str:
@@ -142,7 +170,7 @@ def _cpu_name() -> str:
 
 def _versions() -> dict[str, str]:
     wanted = ("resnet_np", "numpy", "numba", "llvmlite", "torch", "torchvision", "onnxruntime")
-    wanted += ("openvino", "cupy-cuda12x", "cupy-cuda13x")
+    wanted += ("openvino", "cupy-cuda12x", "cupy-cuda13x", "ml_dtypes", "triton")
     installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {name: installed[name] for name in wanted if name in installed}
 

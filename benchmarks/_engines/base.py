@@ -73,6 +73,7 @@ class Engine:
 
     tasks, devices: what can be measured of it. package: what it needs, by the name of its import.
     setting: how it was set up for speed, in one line; complete when something was prepared.
+    precision: "fp32"; on a GPU "tf32", "bf16" or "fp16", too, with parameters in float32.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("convolution", "inference", "training")
@@ -80,8 +81,8 @@ class Engine:
     package: ClassVar[str]
     setting: str
 
-    def __init__(self, device: str, threads: int) -> None:
-        self.device, self.threads = device, threads
+    def __init__(self, device: str, threads: int, precision: str = "fp32") -> None:
+        self.device, self.threads, self.precision = device, threads, precision
 
     def convolution(self, conv: Convolution, batch: int) -> dict[str, Call]:
         """A call for each of PASSES."""
@@ -104,6 +105,9 @@ class Engine:
 
     def wait(self) -> None:
         """Until the device has done what it was told."""
+
+    def forget_peak(self) -> None:
+        """On a GPU, only what is in use from now on counts for `peak_bytes`."""
 
     def peak_bytes(self) -> int:
         """The most memory that was in use: the process's, or the device's on a GPU."""

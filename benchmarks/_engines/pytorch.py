@@ -26,18 +26,26 @@ class Torch(Engine):
     package: ClassVar[str] = "torch"
     layout: ClassVar[str] = "channels_last"
 
-    def __init__(self, device: str, threads: int) -> None:
-        super().__init__(device, threads)
+    def __init__(self, device: str, threads: int, precision: str = "fp32") -> None:
+        super().__init__(device, threads, precision)
         import torch
 
         if device == "gpu" and not torch.cuda.is_available():
             raise UserError("--against torch --device gpu: this PyTorch sees no usable GPU")
         self.torch, self.place = torch, "cuda" if device == "gpu" else "cpu"
         torch.set_num_threads(threads)
-        # float32 everywhere: on a GPU its convolutions would use shorter numbers by default.
-        torch.backends.cudnn.allow_tf32 = False
+        # On a GPU, without this, its convolutions would use shorter numbers and its products not.
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.benchmark = True  # looks for the fastest way, once for each shape
         self.memory_format = getattr(torch, self.layout)
-        self.setting = f"eager, {self.layout}, set_num_threads({threads})"
+        self.short = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        how = f"autocast({self.short})" if self.short else precision
+        self.setting = f"eager, {self.layout}, {how}, set_num_threads({threads})"
+
+    def _autocast(self) -> Any:
+        """Inside, what gains by it is computed in 16 bits, if that is the precision."""
+        return self.torch.autocast(self.place, self.short, enabled=self.short is not None)
 
     def _tensor(self, images: np.ndarray) -> Any:
         """[N, H, W, C] as torch's [N, C, H, W], in memory as `layout` says."""
@@ -77,26 +85,40 @@ class Torch(Engine):
         assert not absent and not wrong.unexpected_keys, wrong
         return model.to(self.place, memory_format=self.memory_format)
 
+    def _inference_model(self, material: Material) -> Any:
+        """Its weights are rounded once, not in each call as autocast would."""
+        model = self.model(material).eval()
+        for module in model.modules():
+            if self.short and isinstance(module, self.torch.nn.Conv2d | self.torch.nn.Linear):
+                module.to(self.short)
+        return model
+
     def inference(self, material: Material, batch: int) -> Call:
-        model, images = self.model(material).eval(), self._tensor(material.read_images(batch))
+        model, images = self._inference_model(material), self._tensor(material.read_images(batch))
         self.setting += ", eval(), inference_mode()"
 
         def step() -> Any:
-            with self.torch.inference_mode():
+            with self.torch.inference_mode(), self._autocast():
                 return model(images)
 
         return step
 
+    def _compiled(self, model: Any) -> Any:
+        """The model in the form that runs."""
+        return model
+
     def training(self, material: Material, batch: int, unfreeze: str) -> Call:
         model, images = self.model(material).train(), self._tensor(material.read_images(batch))
         freeze_before(model, unfreeze)
+        network = self._compiled(model)
         targets = self.torch.from_numpy(material.read_labels(batch)).to(self.place)
         optimizer = self.torch.optim.SGD(
             [p for p in model.parameters() if p.requires_grad], LR, MOMENTUM
         )
 
         def step() -> Any:
-            loss = self.torch.nn.functional.cross_entropy(model(images), targets)
+            with self._autocast():
+                loss = self.torch.nn.functional.cross_entropy(network(images), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -105,11 +127,16 @@ class Torch(Engine):
         return step
 
     def on_host(self, result: Any) -> np.ndarray:
-        return result.detach().cpu().numpy()
+        return result.detach().float().cpu().numpy()
 
     def wait(self) -> None:
         if self.place == "cuda":
             self.torch.cuda.synchronize()
+
+    def forget_peak(self) -> None:
+        if self.place == "cuda":
+            self.torch.cuda.empty_cache()
+            self.torch.cuda.reset_peak_memory_stats()
 
     def peak_bytes(self) -> int:
         if self.place == "cpu":
@@ -133,28 +160,28 @@ class TorchNchw(Torch):
 
 
 class TorchCompile(Torch):
-    """Compiled by inductor, with weights as constants ("freezing"), which fuses batch norms."""
+    """Compiled by inductor; for prediction with weights as constants, which fuses batch norms."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("inference",)
-    devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    tasks: ClassVar[tuple[str, ...]] = ("inference", "training")
 
-    def inference(self, material: Material, batch: int) -> Call:
+    def _compiled(self, model: Any) -> Any:
         if not shutil.which(os.environ.get("CXX", "g++")):
             raise UserError(
                 "--against torch-compile: needs a C++ compiler, g++ or the one that CXX names"
             )
+        self.setting = self.setting.replace("eager", "torch.compile(dynamic=False)")
+        return self.torch.compile(model, dynamic=False)
+
+    def inference(self, material: Material, batch: int) -> Call:
         from torch._inductor import config
 
         config.freezing = True
-        model = self.torch.compile(self.model(material).eval(), dynamic=False)
+        model = self._compiled(self._inference_model(material))
         images = self._tensor(material.read_images(batch))
-        self.setting = (
-            f"torch.compile(dynamic=False), inductor with freezing, {self.layout}, "
-            f"set_num_threads({self.threads}), no_grad()"
-        )
+        self.setting += ", inductor with freezing, eval(), no_grad()"
 
         def step() -> Any:
-            with self.torch.no_grad():  # freezing asks for it
+            with self.torch.no_grad(), self._autocast():  # freezing asks for no_grad
                 return model(images)
 
         return step

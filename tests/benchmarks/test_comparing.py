@@ -82,7 +82,7 @@ def test_engines_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None
         ("tensorflow", "inference", "cpu", "no such engine; for inference: torch, torch-nchw, "),
         ("resnet_np", "inference", "cpu", "no such engine"),
         ("torch,onnxruntime", "training", "cpu", "onnxruntime: is measured in inference only; "),
-        ("torch-compile", "training", "cpu", "for training: torch, torch-nchw"),
+        ("torch-compile", "convolution", "cpu", "is measured in inference, training only"),
         ("openvino", "convolution", "cpu", "openvino: is measured in inference only"),
         ("onnxruntime", "inference", "gpu", "is measured on the CPU only"),
         ("openvino", "inference", "cpu", "openvino is not installed; `bash tests/compare/inst"),
