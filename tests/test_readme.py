@@ -51,5 +51,52 @@ def test_every_command_has_the_options_that_are_shown(document: str) -> None:
             assert "imagenet" not in word or word in registry.names()
 
 
+# --- what only a GPU can show --------------------------------------------------------------------
+
+NOT_YET = "not yet run on a GPU"
+MEASURED_ON_GPUS = [file.stem for file in (ROOT / "benchmarks" / "results").glob("*-gpu.json")]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "examples/README.md"]
+DOCUMENTS += [f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md"))]
+ABOUT_A_GPU = re.compile(r"(?i)\b(GPU|CUDA|CuPy|cuBLAS|NVIDIA|tensor cores?|tf32|cards?)\b")
+CLAIM = re.compile(
+    r"\d (times|%|images/s|images a second|[TG]FLOP|[TG]B/s|GiB|ms\b|milliseconds)|"
+    r"\b(as fast as|faster than|fastest|(two|three|five|ten|many) times)\b"
+)
+
+
+def passages(text: str) -> list[str]:
+    """Rows of tables, and paragraphs, each as one line."""
+    return [part.replace("\n", " ") for part in re.split(r"\n(?=\||\s*\n|[-*] )", text)]
+
+
+def test_the_status_table_says_what_no_gpu_has_shown() -> None:
+    rows = [row for row in (ROOT / "README.md").read_text().splitlines() if row.startswith("|")]
+    (about_gpus,) = [row for row in rows if row.startswith("| GPU (`--device gpu`, CuPy)")]
+    if MEASURED_ON_GPUS:
+        assert not [row for row in rows if NOT_YET in row]
+        assert any(name in about_gpus for name in MEASURED_ON_GPUS), "the row names its figures"
+    else:
+        assert [row for row in rows if NOT_YET in row] == [about_gpus]
+        assert about_gpus.endswith(f" | {NOT_YET} |")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_document_claims_what_no_gpu_has_shown(document: str) -> None:
+    """No figure of speed or memory stands where a GPU is spoken of."""
+    if MEASURED_ON_GPUS:
+        pytest.skip("a GPU has: figures may be told")
+    text = (ROOT / document).read_text()
+    assert claims(text) == []
+
+
+def claims(text: str) -> list[str]:
+    return [p for p in passages(text) if ABOUT_A_GPU.search(p) and CLAIM.search(p)]
+
+
+def test_a_claim_is_found() -> None:
+    said = "# On a GPU\n\nBlue.\n\n| GPU | 3 |\n| card | 1.5 times as\nfast |\n| CPU | 2 times |\n"
+    assert claims(said) == ["| card | 1.5 times as fast |"]
+
+
 def numbers(text: str) -> list[float]:
     return [float(n) for n in re.findall(r"\d+\.\d+", text)]
