@@ -5,8 +5,8 @@
 
 First all tests that stand in for a GPU: they must pass, and none may be left out for want of a tool
 (g++, and NVIDIA's compiler: pip install nvidia-cuda-nvrtc-cu12). Then, one at a time, the mistakes
-in tests/kernels/gpu/mutants.txt: at least one in each kernel, and some in what launches them, moves
-arrays, chooses between devices, and says what is wrong. The tests must notice each.
+in tests/kernels/gpu/gpu_mutants.txt: at least one in each kernel, and some in what launches them,
+moves arrays, chooses between devices, and says what is wrong. The tests must notice each.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from _showing import show
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "kernels" / "gpu"))
-import mutants
+import gpu_mutants
 
 TESTS = (
     "tests/kernels/gpu",
@@ -31,14 +31,17 @@ TESTS = (
     "tests/autograd/test_steps_on_a_card.py",
     "tests/gradcheck/test_front_door.py",
     "tests/gradcheck/test_ops_on_a_card.py",
+    "tests/plan/test_plan_on_a_card.py",
+    "tests/data/test_transfer.py",
     "tests/training/test_on_a_card.py",
-    "--ignore=tests/kernels/gpu/test_mutants.py",  # which does some of what is done here
+    "tests/training/test_waits.py",
+    "--ignore=tests/kernels/gpu/test_gpu_mutants.py",  # which does some of what is done here
 )
 
 
 def unbroken(compiled: Path) -> bool:
-    with mutants.copy_of_sources(compiled) as folder:
-        outcome = mutants.run_tests(folder, *TESTS, seconds=1800)
+    with gpu_mutants.copy_of_sources(compiled) as folder:
+        outcome = gpu_mutants.run_tests(folder, *TESTS, seconds=1800)
     said = f"{outcome.ran} tests, {outcome.skipped} skipped"
     if outcome.failed:
         said = f"{outcome.failed}: {outcome.error}"
@@ -46,11 +49,11 @@ def unbroken(compiled: Path) -> bool:
     return show("what runs on a GPU, without one", said, "all pass, none is skipped", passed)
 
 
-def noticed(todo: Sequence[mutants.Mutant], compiled: Path) -> bool:
+def noticed(todo: Sequence[gpu_mutants.Mutant], compiled: Path) -> bool:
     """Whether all of them are; a few at a time."""
     all_passed, check = True, ""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        outcomes = pool.map(partial(mutants.is_noticed, compiled=compiled), todo)
+        outcomes = pool.map(partial(gpu_mutants.is_noticed, compiled=compiled), todo)
         for mutant, (passed, seen) in zip(todo, outcomes, strict=True):
             if mutant.check != check:
                 check = mutant.check
@@ -63,9 +66,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The checks that stand in for a GPU, broken.")
     parser.add_argument("--only", help="mistakes in files of this name")
     only = parser.parse_args().only
-    todo = [m for m in mutants.read_mutants() if only is None or only in m.file]
+    todo = [m for m in gpu_mutants.read_mutants() if only is None or only in m.file]
     for mutant in todo:
-        mutants.broken(mutant)  # before the rest takes its time
+        gpu_mutants.broken(mutant)  # before the rest takes its time
     with TemporaryDirectory() as compiled:
         passed = only is not None or unbroken(Path(compiled))
         passed = noticed(todo, Path(compiled)) and passed

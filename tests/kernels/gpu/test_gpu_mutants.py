@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
-from mutants import ROOT, Mutant, broken, is_noticed, read_mutants
+from gpu_mutants import ROOT, Mutant, broken, is_noticed, read_mutants
 from test_gpu_compiling import kernels_of
 
 from resnet_np.kernels.gpu import compiling

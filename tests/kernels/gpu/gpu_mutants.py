@@ -1,4 +1,4 @@
-"""Mistakes made on purpose, which mutants.txt lists, and whether the tests notice them.
+"""Mistakes made on purpose, which gpu_mutants.txt lists, and whether the tests notice them.
 
 A mistake is made in a copy of the sources, and the tests that have to notice it run there, in a
 process of their own. That they fail is not enough: they must have seen a wrong result, or said what
@@ -53,8 +53,8 @@ class Outcome(NamedTuple):
 
 
 def read_mutants() -> list[Mutant]:
-    """All that mutants.txt tells of."""
-    text = Path(__file__).with_name("mutants.txt").read_text("utf-8")
+    """All that gpu_mutants.txt tells of."""
+    text = Path(__file__).with_name("gpu_mutants.txt").read_text("utf-8")
     _, *sections = re.split(r"^(===|---) (.*)\n", text, flags=re.MULTILINE)
     found, check = [], ""
     for mark, name, body in zip(sections[::3], sections[1::3], sections[2::3], strict=True):
