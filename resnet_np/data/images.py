@@ -63,13 +63,16 @@ def fit(image: "Image", contract: Contract, size: int) -> np.ndarray:
     """
     if contract.fit == "stretch":
         return _resize(image, size, size, contract)
-    shorter = contract.resize_for(size)
-    w, h = image.size
-    new_w, new_h = (shorter, int(shorter * h / w)) if w <= h else (int(shorter * w / h), shorter)
+    new_h, new_w = scale_shorter(image.height, image.width, contract.resize_for(size))
     pixels = _resize(image, new_w, new_h, contract)
     rounded = round if contract.corner == "nearest" else int
     top, left = rounded((new_h - size) / 2), rounded((new_w - size) / 2)
     return pixels[top : top + size, left : left + size]
+
+
+def scale_shorter(h: int, w: int, size: int) -> tuple[int, int]:
+    """The height and width of an image whose shorter side has become `size`."""
+    return (int(size * h / w), size) if w <= h else (size, int(size * w / h))
 
 
 def _resize(image: "Image", w: int, h: int, contract: Contract) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""Look at augmented images: `python -m resnet_np.augment --data FOLDER`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from resnet_np.command import Parser, at_least, count, run_command, seed
+from resnet_np.errors import UserError
+
+DEFAULT = "RandomResizedCrop(224), RandomHorizontalFlip()"
+
+
+def make_parser() -> Parser:
+    """The arguments of the command. Its help lists every transform."""
+    parser = Parser(
+        prog="python -m resnet_np.augment",
+        description="Draw a sheet of images, each beside what random transforms make of it in the "
+        "first epochs, to see whether one would still know what they show.",
+        epilog=describe_transforms(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", metavar="FOLDER", required=True, help="images, in folders of any kind")
+    add(
+        "--transforms",
+        metavar="LIST",
+        default=DEFAULT,
+        help=f"what to do, in this order (default: '{DEFAULT}')",
+    )
+    add("--images", metavar="N", type=count, default=6, help="rows of the sheet (default: 6)")
+    add("--epochs", metavar="N", type=count, default=7, help="columns beside them (default: 7)")
+    add("--size", metavar="PIXELS", type=at_least(32), default=160, help="of each (default: 160)")
+    add("--seed", metavar="N", type=seed, default=0, help="of images and changes (default: 0)")
+    add("--out", metavar="FILE", default="sheet.png", help="default: sheet.png")
+    return parser
+
+
+def describe_transforms() -> str:
+    """Every transform that can be named, with its arguments and their defaults."""
+    from dataclasses import MISSING, fields
+
+    from resnet_np.data.transforms import TRANSFORMS
+
+    lines = ["transforms, with what they do if nothing else is said (MixUp and CutMix come last):"]
+    for name, kind in TRANSFORMS.items():
+        arguments = [
+            field.name if field.default is MISSING else f"{field.name}={_short(field.default)}"
+            for field in fields(kind)  # type: ignore[arg-type]
+        ]
+        lines.append(f"  {name}({', '.join(arguments)})")
+    lines.append("\nexample:\n  python -m resnet_np.augment --data photos --transforms \\")
+    lines.append("    'RandomResizedCrop(224, scale=(0.5, 1)), ColorJitter(0.3, 0.3), MixUp(0.2)'")
+    return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    """Numbers with few digits: 4 / 3 is 1.33."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_short, value))})"
+    return f"{value:.3g}" if isinstance(value, float) else repr(value)
+
+
+def main() -> None:
+    """Read the arguments and draw. Raises UserError."""
+    arguments = make_parser().parse_args()
+    out = Path(arguments.out)
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the sheet is a PNG; give it a name that ends in .png")
+
+    import numpy as np
+
+    from resnet_np.data.folders import list_images
+    from resnet_np.data.images import decode
+    from resnet_np.data.sheet import augment, draw_sheet, split_steps
+    from resnet_np.data.transforms import parse
+    from resnet_np.weights.atomic import atomic_file
+
+    try:
+        steps = parse(arguments.transforms)
+        split_steps(steps)
+    except UserError as error:
+        raise UserError(f"--transforms: {error}") from None
+    paths = list_images(arguments.data)
+    rows = min(arguments.images, len(paths))
+    rng = np.random.default_rng(arguments.seed)
+    indices = [int(i) for i in np.sort(rng.choice(len(paths), rows, replace=False))]
+    images = [np.asarray(decode(paths[i])) for i in indices]
+    columns = [images]
+    for epoch in range(arguments.epochs):
+        columns.append(augment(images, indices, steps, arguments.seed, epoch))
+    headings = ["as it is", *(f"epoch {epoch + 1}" for epoch in range(arguments.epochs))]
+    names = [f"{paths[i].parent.name}/{paths[i].name}" for i in indices]
+    sheet = draw_sheet(columns, headings, names, arguments.size)
+    with atomic_file(out) as file:
+        sheet.save(file, format="png")
+    print(f"{out}: {rows} image(s), {arguments.epochs} epoch(s), {sheet.width} x {sheet.height}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,93 @@
+"""A sheet of pictures: images as they are, and beside them what the transforms make of them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resnet_np.data.transforms import BatchTransform, Compose, Transform, batch_rng, image_rng
+from resnet_np.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MARGIN = 4  # pixels around each picture
+LINE = 16  # height of a line of text
+LETTER = 7  # the width of most letters
+
+
+def split_steps(
+    steps: Sequence[Transform | BatchTransform],
+) -> tuple[Compose, list[BatchTransform]]:
+    """(what happens to each image, what happens to the batch).
+
+    Raises UserError if an image transform stands behind one of a batch: it could not be done.
+    """
+    single = [step for step in steps if isinstance(step, Transform)]
+    mixing = [step for step in steps if isinstance(step, BatchTransform)]
+    if [*steps] != [*single, *mixing]:
+        name = type(mixing[0]).__name__
+        raise UserError(f"{name} mixes whole batches: it must stand behind {single[-1]}")
+    return Compose(single), mixing
+
+
+def augment(
+    images: Sequence[np.ndarray],
+    indices: Sequence[int],
+    steps: Sequence[Transform | BatchTransform],
+    seed: int,
+    epoch: int,
+) -> list[np.ndarray]:
+    """The images of one epoch, uint8 [h, w, 3] each.
+
+    images: uint8 [H, W, 3] each, of any size. indices: their places in the data set, from which
+    their randomness comes. Raises UserError if images of several sizes are to be mixed.
+    """
+    each, mixing = split_steps(steps)
+    views = [each(x, image_rng(seed, epoch, i)) for x, i in zip(images, indices, strict=True)]
+    if not mixing:
+        return views
+    if len({view.shape for view in views}) > 1:
+        raise UserError(
+            f"{type(mixing[0]).__name__} needs images of one size; end the others with "
+            "RandomResizedCrop(224) or CenterCrop(224)"
+        )
+    batch, targets = np.stack(views).astype(np.float32), np.eye(len(views), dtype=np.float32)
+    for number, step in enumerate(mixing):
+        batch, targets = step(batch, targets, batch_rng(seed, epoch, number))
+    return [*batch.round().astype(np.uint8)]
+
+
+def draw_sheet(
+    columns: Sequence[Sequence[np.ndarray]],
+    headings: Sequence[str],
+    names: Sequence[str],
+    size: int,
+) -> "Image":
+    """Columns of pictures under their headings, each in a square of `size` pixels.
+
+    names: of the rows; each stands below the first picture of its row. Raises UserError if the
+    sheet would be so large that programs refuse to open it.
+    """
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    step = size + 2 * MARGIN
+    w, h = len(columns) * step, LINE + len(names) * (step + LINE)
+    most = Image.MAX_IMAGE_PIXELS or w * h
+    if w * h > most:
+        raise UserError(
+            f"the sheet would have {w} x {h} pixels, and {most:,} are as many as most programs "
+            "open; choose smaller --images, --epochs or --size"
+        )
+    sheet = Image.new("RGB", (w, h), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    letters = step // LETTER
+    for i, (heading, column) in enumerate(zip(headings, columns, strict=True)):
+        pen.text((i * step + MARGIN, 0), heading[:letters], "black", font)
+        for j, picture in enumerate(column):
+            cell = ImageOps.pad(Image.fromarray(picture), (size, size), color="white")
+            sheet.paste(cell, (i * step + MARGIN, LINE + j * (step + LINE) + MARGIN))
+    for j, name in enumerate(names):
+        top = LINE + (j + 1) * (step + LINE) - LINE
+        pen.text((MARGIN, top), one_line(name)[-letters:], "black", font)
+    return sheet

@@ -1,0 +1,85 @@
+"""Transforms from text: by the name of their class and its arguments."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from resnet_np.data.transforms.base import Transform
+from resnet_np.data.transforms.colour import ColorJitter, RandAugment
+from resnet_np.data.transforms.geometry import (
+    CenterCrop,
+    KerasAffine,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    Resize,
+)
+from resnet_np.data.transforms.mixing import BatchTransform, CutMix, MixUp
+from resnet_np.errors import UserError
+
+TRANSFORMS: dict[str, type[Transform] | type[BatchTransform]] = {
+    kind.__name__: kind
+    for kind in (
+        Resize, CenterCrop, RandomResizedCrop, RandomHorizontalFlip, RandomRotation, KerasAffine,
+        ColorJitter, RandAugment, RandomErasing, MixUp, CutMix,
+    )
+}  # fmt: skip
+
+
+def make(name: str, arguments: Mapping[str, Any]) -> Transform | BatchTransform:
+    """The transform of this name. A list among the arguments is what a tuple is in Python.
+
+    Raises UserError for names and arguments that do not exist, are missing or have bad values.
+    """
+    if name not in TRANSFORMS:
+        raise UserError(f"no transform is called {name!r}; there are {', '.join(TRANSFORMS)}")
+    known = {field.name: field.default is MISSING for field in fields(TRANSFORMS[name])}  # type: ignore[arg-type]
+    for argument in arguments:
+        if argument not in known:
+            raise UserError(
+                f"{name}: no argument is called {argument!r}; it has {', '.join(known)}"
+            )
+    for argument, required in known.items():
+        if required and argument not in arguments:
+            raise UserError(f"{name}: its argument {argument} is missing")
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()}
+    return TRANSFORMS[name](**given)
+
+
+def parse(text: str) -> list[Transform | BatchTransform]:
+    """The transforms of a text such as "RandomResizedCrop(224), RandomHorizontalFlip(p=0.3)".
+
+    Raises UserError where it is no list of calls, each with plain numbers, words and tuples.
+    """
+    try:
+        calls = ast.parse(f"[{text}]", mode="eval").body
+        called = [_read_call(c) for c in (calls.elts if isinstance(calls, ast.List) else [calls])]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise UserError(
+            f"{text!r} is no list of transforms; write them like "
+            "'RandomResizedCrop(224), RandomHorizontalFlip()'"
+        ) from None
+    return [make(name, _name_arguments(name, places, named)) for name, places, named in called]
+
+
+def _read_call(call: ast.expr) -> tuple[str, list[Any], list[tuple[str, Any]]]:
+    """(name, arguments by place, arguments by name). Raises ValueError if it is no plain call."""
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+        raise ValueError("no call")
+    named = [(word.arg, ast.literal_eval(word.value)) for word in call.keywords if word.arg]
+    if len(named) < len(call.keywords):
+        raise ValueError("arguments in a dictionary")
+    return call.func.id, [ast.literal_eval(argument) for argument in call.args], named
+
+
+def _name_arguments(name: str, places: list[Any], named: list[tuple[str, Any]]) -> dict[str, Any]:
+    """All arguments by name. Raises UserError for more than there are, and for one given twice."""
+    if name not in TRANSFORMS:
+        return {}  # which `make` refuses by its name
+    names = [field.name for field in fields(TRANSFORMS[name])]  # type: ignore[arg-type]
+    given = [*zip(names, places, strict=False), *named]
+    if len(places) > len(names) or len(dict(given)) < len(given):
+        raise UserError(f"{name}: an argument too many; it has {', '.join(names)}")
+    return dict(given)
