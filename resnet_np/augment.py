@@ -14,7 +14,7 @@ def make_parser() -> Parser:
     """The arguments of the command. Its help lists every transform."""
     parser = Parser(
         prog="python -m resnet_np.augment",
-        description="Draw a sheet of images, each beside what random transforms make of it in the "
+        description="Draw a sheet of images, each beside what random transforms make of it in the\n"
         "first epochs, to see whether one would still know what they show.",
         epilog=describe_transforms(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -41,13 +41,14 @@ def describe_transforms() -> str:
 
     from resnet_np.data.transforms import TRANSFORMS
 
-    lines = ["transforms, with what they do if nothing else is said (MixUp and CutMix come last):"]
+    lines = ["transforms, with their arguments and defaults (MixUp and CutMix come last):"]
     for name, kind in TRANSFORMS.items():
         arguments = [
             field.name if field.default is MISSING else f"{field.name}={_short(field.default)}"
             for field in fields(kind)  # type: ignore[arg-type]
         ]
-        lines.append(f"  {name}({', '.join(arguments)})")
+        what = (kind.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
+        lines.append(f"  {name}({', '.join(arguments)})\n      {what}")
     lines.append("\nexample:\n  python -m resnet_np.augment --data photos --transforms \\")
     lines.append("    'RandomResizedCrop(224, scale=(0.5, 1)), ColorJitter(0.3, 0.3), MixUp(0.2)'")
     return "\n".join(lines)
@@ -71,7 +72,7 @@ def main() -> None:
 
     from resnet_np.data.folders import list_images
     from resnet_np.data.images import decode
-    from resnet_np.data.sheet import augment, draw_sheet, split_steps
+    from resnet_np.data.sheet import augment, draw_sheet, measure_sheet, split_steps
     from resnet_np.data.transforms import parse
     from resnet_np.weights.atomic import atomic_file
 
@@ -82,6 +83,7 @@ def main() -> None:
         raise UserError(f"--transforms: {error}") from None
     paths = list_images(arguments.data)
     rows = min(arguments.images, len(paths))
+    measure_sheet(1 + arguments.epochs, rows, arguments.size)
     rng = np.random.default_rng(arguments.seed)
     indices = [int(i) for i in np.sort(rng.choice(len(paths), rows, replace=False))]
     images = [np.asarray(decode(paths[i])) for i in indices]

@@ -92,20 +92,21 @@ def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def load_ahead(
-    load: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray]
+    load: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[np.ndarray],
+    threads: int = min(4, os.cpu_count() or 1),
 ) -> Iterator[np.ndarray]:
-    """`load(batch)` for each batch, in order, a few of them ahead on other threads.
+    """`load(batch)` for each batch, in order, as many ahead as there are other threads for it.
 
     Pillow decodes without holding Python's lock, so files are read while the network computes. An
     error in `load` is raised where its batch is due.
     """
-    ahead = min(4, os.cpu_count() or 1)
     pending: deque = deque()
-    pool = ThreadPoolExecutor(ahead, thread_name_prefix="images")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
     try:
         for batch in batches:
             pending.append(pool.submit(load, batch))
-            if len(pending) > ahead:
+            if len(pending) > threads:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -58,6 +58,20 @@ def augment(
     return [*batch.round().astype(np.uint8)]
 
 
+def measure_sheet(columns: int, rows: int, size: int) -> tuple[int, int]:
+    """Width and height. Raises UserError for a sheet so large that Pillow would not open it."""
+    from PIL import Image
+
+    step = size + 2 * MARGIN
+    w, h = columns * step, LINE + rows * (step + LINE)
+    if Image.MAX_IMAGE_PIXELS is not None and w * h > Image.MAX_IMAGE_PIXELS:
+        raise UserError(
+            f"the sheet would have {w} x {h} pixels, too many for most programs; choose smaller "
+            "--images, --epochs or --size"
+        )
+    return w, h
+
+
 def draw_sheet(
     columns: Sequence[Sequence[np.ndarray]],
     headings: Sequence[str],
@@ -66,20 +80,12 @@ def draw_sheet(
 ) -> "Image":
     """Columns of pictures under their headings, each in a square of `size` pixels.
 
-    names: of the rows; each stands below the first picture of its row. Raises UserError if the
-    sheet would be so large that programs refuse to open it.
+    names: of the rows; each stands below the first picture of its row.
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     step = size + 2 * MARGIN
-    w, h = len(columns) * step, LINE + len(names) * (step + LINE)
-    most = Image.MAX_IMAGE_PIXELS or w * h
-    if w * h > most:
-        raise UserError(
-            f"the sheet would have {w} x {h} pixels, and {most:,} are as many as most programs "
-            "open; choose smaller --images, --epochs or --size"
-        )
-    sheet = Image.new("RGB", (w, h), "white")
+    sheet = Image.new("RGB", measure_sheet(len(columns), len(names), size), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     letters = step // LETTER
     for i, (heading, column) in enumerate(zip(headings, columns, strict=True)):

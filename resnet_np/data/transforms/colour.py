@@ -65,7 +65,7 @@ class ColorJitter(RandomTransform[Steps]):
 
 @dataclass(frozen=True)
 class RandAugment(RandomTransform[Steps]):
-    """`num_ops` of fourteen operations, one after the other. Cubuk et al. 2019, "RandAugment:
+    """Do `num_ops` of fourteen random things, one after the other. Cubuk et al. 2019, "RandAugment:
     practical automated data augmentation with a reduced search space", section 3.
 
     magnitude: how strongly, from 0 to num_magnitude_bins - 1. `strengths` says what that means.

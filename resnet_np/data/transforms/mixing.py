@@ -51,7 +51,9 @@ class BatchTransform(ABC, Generic[Drawn]):
 
 @dataclass(frozen=True)
 class MixUp(BatchTransform[float]):
-    """x_i <- l x_i + (1 - l) x_(i-1), and the same for the targets; l from Beta(alpha, alpha).
+    """Blend each image of a batch with another one, and their targets in the same proportion.
+
+    x_i becomes l x_i + (1 - l) x_(i-1), with one l for the batch, from Beta(alpha, alpha).
 
     Zhang et al. 2017, "mixup: beyond empirical risk minimization", equation 1. The paper takes
     alpha = 0.2 to 0.4 for ImageNet; torchvision's default is 1, where l is uniform.
@@ -73,12 +75,12 @@ class MixUp(BatchTransform[float]):
 
 @dataclass(frozen=True)
 class CutMix(BatchTransform[Box]):
-    """A rectangle of image i is taken from image i - 1; the targets are mixed by area.
+    """Put a rectangle of another image into each image of a batch, and mix targets by its area.
 
     Yun et al. 2019, "CutMix: regularization strategy to train strong classifiers with localizable
-    features", equations 1 and 2. With l from Beta(alpha, alpha), the rectangle has sqrt(1 - l) of
-    both sides and its centre anywhere; what lies outside the image is cut off, and the targets get
-    the share of the area that is left.
+    features", equations 1 and 2. The rectangle of image i comes from image i - 1. With l from
+    Beta(alpha, alpha), it has sqrt(1 - l) of both sides, and its centre lies anywhere; what would
+    lie outside the image is cut off, and the targets are mixed by the area that is left.
     """
 
     alpha: float = 1.0
