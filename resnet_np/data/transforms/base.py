@@ -22,7 +22,8 @@ def image_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The generator for one image in one epoch. `index`: its place in the data set.
 
     Different numbers give independent streams, also independent of `default_rng(seed)`, which
-    orders the epochs (NumPy's SeedSequence and its spawn keys). All three are 0 or more.
+    orders the epochs (NumPy's SeedSequence and its spawn keys). Seeds have up to 128 bits, epochs
+    and indices up to 32.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(IMAGES, epoch, index)))
 

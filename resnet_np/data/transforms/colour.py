@@ -148,11 +148,19 @@ def _shift_hue(picture: Image.Image, hue: float) -> Image.Image:
     return Image.merge("HSV", (Image.fromarray(turned), s, v)).convert("RGB")
 
 
+def _angle(slope: float) -> float:
+    """The angle of a shear, by way of degrees, as in torchvision.
+
+    Its last digit matters: Pillow cuts what it has interpolated down to whole bytes.
+    """
+    return math.radians(math.degrees(math.atan(slope)))
+
+
 # x, y of the new image -> where it is read in the old one: (a, b, c, d, e, f) for the point
 # (a x + b y + c, d x + e y + f).
 MATRICES: dict[str, Callable[[float], tuple[float, ...]]] = {
-    "ShearX": lambda m: (1, m, 0, 0, 1, 0),
-    "ShearY": lambda m: (1, 0, 0, m, 1, 0),
+    "ShearX": lambda m: (1, math.tan(_angle(m)), 0, 0, 1, 0),
+    "ShearY": lambda m: (1, 0, 0, math.sin(_angle(m)) / math.cos(_angle(m)), 1, 0),
     "TranslateX": lambda m: (1, 0, -int(m), 0, 1, 0),
     "TranslateY": lambda m: (1, 0, 0, 0, 1, -int(m)),
 }
