@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
+from transforming import Case, keras_cases, keras_image, made_up, photographs
 
-pytest.importorskip("torch")
-keras = pytest.importorskip("keras")
-from scipy.stats import ks_2samp  # noqa: E402
-from transforming import Case, keras_cases, keras_image, made_up, photographs  # noqa: E402
+from resnet_np.data.transforms import KerasAffine, image_rng
+from resnet_np.data.transforms.geometry import Motion
 
-from resnet_np.data.transforms import KerasAffine, image_rng  # noqa: E402
-from resnet_np.data.transforms.geometry import Motion  # noqa: E402
+# Keras imports it from where scipy had it formerly.
+pytestmark = pytest.mark.filterwarnings("ignore:Please import `affine_transform`")
 
 DRAWS = 1500
 

@@ -1,18 +1,17 @@
 """Transforms draw as torchvision's do, and do the same to the byte."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import ks_2samp
+from torchvision_shim import torchvision
+from transforming import Case, made_up, photographs, torchvision_cases
 
-pytest.importorskip("keras")
-torch = pytest.importorskip("torch")
-from scipy.stats import ks_2samp  # noqa: E402
-from torchvision_shim import torchvision  # noqa: E402
-from transforming import Case, made_up, photographs, torchvision_cases  # noqa: E402
-
-from resnet_np.data.transforms import (  # noqa: E402
+from resnet_np.data.transforms import (
     ColorJitter,
     CutMix,
     MixUp,
@@ -24,7 +23,7 @@ from resnet_np.data.transforms import (  # noqa: E402
     image_rng,
 )
 
-T = torchvision.transforms
+T, v2 = torchvision.transforms, import_module("torchvision.transforms.v2")
 DRAWS = 1500
 
 
@@ -127,13 +126,13 @@ def done_by(theirs: Any, batch: tuple[np.ndarray, np.ndarray], **drawn: Any) -> 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 1.0])
 def test_mixup(batch, share):
     ours = MixUp().apply(*batch, share)
-    theirs = done_by(T.v2.MixUp(alpha=1.0), batch, lam=share)
+    theirs = done_by(v2.MixUp(alpha=1.0), batch, lam=share)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
 def test_cutmix(batch):
-    theirs = T.v2.CutMix(alpha=1.0)
+    theirs = v2.CutMix(alpha=1.0)
     for i in range(50):
         box = CutMix().draw((33, 48), batch_rng(0, 0, i))
         right, bottom = box.left + box.width, box.top + box.height
@@ -150,9 +149,9 @@ def test_mixing_is_drawn_alike(alpha):
     torch.manual_seed(0)
     image = torch.zeros(2, 3, 33, 48)
     ours = [CutMix(alpha).draw((33, 48), batch_rng(0, 0, i)) for i in range(DRAWS)]
-    boxes = [T.v2.CutMix(alpha=alpha).make_params([image])["box"] for _ in range(DRAWS)]
+    boxes = [v2.CutMix(alpha=alpha).make_params([image])["box"] for _ in range(DRAWS)]
     theirs = [(top, left, bottom - top, right - left) for left, top, right, bottom in boxes]
     assert_drawn_alike(ours, theirs)
     shares = [[MixUp(alpha).draw((33, 48), batch_rng(0, 0, i))] for i in range(DRAWS)]
-    theirs = [[T.v2.MixUp(alpha=alpha).make_params([image])["lam"]] for _ in range(DRAWS)]
+    theirs = [[v2.MixUp(alpha=alpha).make_params([image])["lam"]] for _ in range(DRAWS)]
     assert_drawn_alike(shares, theirs)
