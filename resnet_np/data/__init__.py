@@ -1,1 +1,3 @@
-"""Images in: folders of classes, decoding, the embedded digits, batches in a seeded order."""
+"""Images in: folders of classes, decoding, the embedded digits, random transforms, batches in
+a seeded order.
+"""

@@ -96,7 +96,7 @@ def load_ahead(
     batches: Iterable[np.ndarray],
     threads: int = min(4, os.cpu_count() or 1),
 ) -> Iterator[np.ndarray]:
-    """`load(batch)` for each batch, in order, as many ahead as there are other threads for it.
+    """`load(batch)` for each batch, in order, a batch ahead on each of so many other threads.
 
     Pillow decodes without holding Python's lock, so files are read while the network computes. An
     error in `load` is raised where its batch is due.

@@ -195,6 +195,8 @@ def test_the_centre_is_cut_at_the_even_pixel():
     image = numbered(7, 9)
     # 7 - 2 = 5 rows are left over, 2.5 above: 2. 9 - 2 = 7 columns, 3.5 on the left: 4.
     assert np.array_equal(CenterCrop(2)(image, nothing_random()), image[2:4, 4:6])
+    turned = image.swapaxes(0, 1)
+    assert np.array_equal(CenterCrop(2)(turned, nothing_random()), turned[4:6, 2:4])
 
 
 def test_a_small_image_gets_a_black_frame():
@@ -221,6 +223,12 @@ def test_crops_have_the_areas_and_the_aspects_that_were_asked_for():
     assert abs((top - (200 - h - top)).mean()) < 5 * 115 / math.sqrt(2000)
 
 
+def test_aspects_are_width_by_height_of_crops_and_height_by_width_of_erasures():
+    crop, erase = RandomResizedCrop(8, (0.1, 0.2), (2, 3)), RandomErasing(1, (0.1, 0.2), (2, 3))
+    assert all(box.width > 1.8 * box.height for box in draws(crop, (100, 100), 50))
+    assert all(drawn.box.height > 1.8 * drawn.box.width for drawn in draws(erase, (100, 100), 50))
+
+
 @pytest.mark.parametrize(
     ("shape", "box"),
     [
@@ -231,6 +239,18 @@ def test_crops_have_the_areas_and_the_aspects_that_were_asked_for():
 )
 def test_where_no_part_fits_the_largest_around_the_centre_is_cut(shape, box):
     assert RandomResizedCrop(8, scale=(1, 1)).draw(shape, nothing_random()) == box
+
+
+def test_a_part_has_at_least_one_pixel():
+    wide, high = (RandomResizedCrop(8, (1, 1), ratio) for ratio in ((3, 4), (1 / 4, 1 / 3)))
+    assert wide.draw((1000, 1), nothing_random()) == Box(499, 0, 1, 1)
+    assert high.draw((1, 1000), nothing_random()) == Box(0, 499, 1, 1)
+
+
+def test_a_part_may_lie_at_every_edge():
+    crop = RandomResizedCrop(8, scale=(9 / 16, 9 / 16), ratio=(1, 1))  # 3 x 3 of 4 x 4 pixels
+    places = {(box.top, box.left) for box in draws(crop, (4, 4), 100)}
+    assert places == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
 def test_a_crop_is_cut_then_resized():

@@ -196,7 +196,8 @@ class KerasAffine(RandomTransform[Motion]):
 
     rotation_range: degrees; a is uniform in -r to r.
     width_shift_range, height_shift_range: of tx and ty. Below 1 a share of the side, uniform in -r
-        to r; from 1.0 on pixels, uniform; a whole number n means whole pixels, fewer than n.
+        to r; from 1.0 on pixels, uniform; a whole number n means whole pixels, fewer than n (so 1
+        moves nothing).
     shear_range: degrees; s is uniform in -r to r.
     zoom_range: z for 1 - z to 1 + z, or (from, to); zx and zy are drawn for themselves. Numbers
         below 1 enlarge.
