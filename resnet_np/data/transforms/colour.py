@@ -142,7 +142,7 @@ class RandAugment(RandomTransform[Steps]):
 
 
 def _shift_hue(picture: Image.Image, hue: float) -> Image.Image:
-    """Turn the colour circle by `hue`, whole circles. Hue is a byte, which wraps around."""
+    """Turn the colour circle by `hue`, in whole circles. Hue is a byte, which wraps around."""
     h, s, v = picture.convert("HSV").split()
     turned = (np.asarray(h).astype(int) + int(hue * 255)).astype(np.uint8)
     return Image.merge("HSV", (Image.fromarray(turned), s, v)).convert("RGB")
