@@ -2,7 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,13 @@ class Samples:
     """Image files and their classes: `labels[i]` says where in `classes` file `paths[i]` belongs.
 
     paths: tuple of Path, length N. labels: int64 [N]. classes: names, in the order of the labels.
+    columns: what a table says about the images beside that, by name; N texts each.
     """
 
     paths: tuple[Path, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -44,7 +47,8 @@ class Samples:
     def take(self, indices: np.ndarray) -> "Samples":
         """The samples at these places, in this order."""
         paths = tuple(self.paths[i] for i in indices)
-        return Samples(paths, self.labels[indices], self.classes)
+        columns = {name: tuple(texts[i] for i in indices) for name, texts in self.columns.items()}
+        return Samples(paths, self.labels[indices], self.classes, columns)
 
 
 def scan_folder(folder: str | os.PathLike[str], rng: np.random.Generator) -> dict[str, Samples]:
@@ -60,18 +64,25 @@ def scan_folder(folder: str | os.PathLike[str], rng: np.random.Generator) -> dic
             names, or with other folders beside them.
     """
     root = Path(folder)
-    folders = _subfolders(root)
-    if not _are_splits(folders):
-        return _with_parts(root, _scan_classes(root), ("test", "validation"), rng)
-    splits = _name_splits(root, folders)
+    splits = find_splits(root)
+    if not splits:
+        return cut_parts(root, _scan_classes(root), ("test", "validation"), rng)
     train = _scan_classes(splits["train"])
     parts = {"train": train}
     if "validation" not in splits:
-        parts = _with_parts(splits["train"], train, ("validation",), rng)
+        parts = cut_parts(splits["train"], train, ("validation",), rng)
     for split in ("validation", "test"):
         if split in splits:
             parts[split] = _scan_classes(splits[split], known=train.classes)
     return parts
+
+
+def find_splits(root: Path) -> dict[str, Path]:
+    """The folder of each split in `root`; none if it holds classes. Raises UserError as
+    `scan_folder` does, as far as it is about splits.
+    """
+    folders = subfolders(root)
+    return _name_splits(root, folders) if _are_splits(folders) else {}
 
 
 def _are_splits(folders: list[Path]) -> bool:
@@ -80,7 +91,7 @@ def _are_splits(folders: list[Path]) -> bool:
     One alone may be a class: `train` beside `car` and `plane`, if images lie in it, not folders.
     """
     named = [path for path in folders if SPLIT_WORD.fullmatch(path.name.lower())]
-    return len(named) >= 2 or any(_subfolders(path) for path in named)
+    return len(named) >= 2 or any(subfolders(path) for path in named)
 
 
 def _name_splits(root: Path, folders: list[Path]) -> dict[str, Path]:
@@ -104,7 +115,7 @@ def _name_splits(root: Path, folders: list[Path]) -> dict[str, Path]:
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Every image file in `folder` and below it, sorted. Raises UserError if there is none."""
     root = Path(folder)
-    _subfolders(root)  # says what is wrong where this is no readable folder
+    subfolders(root)  # says what is wrong where this is no readable folder
     images = _images_below(root, set())
     if not images:
         raise UserError(f"{root}: no images in this folder")
@@ -126,16 +137,19 @@ def split_stratified(
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
-def _with_parts(
-    root: Path, samples: Samples, missing: tuple[str, ...], rng: np.random.Generator
+def cut_parts(
+    source: Path, samples: Samples, missing: tuple[str, ...], rng: np.random.Generator
 ) -> dict[str, Samples]:
-    """Cut the missing parts off `samples`; each gets HELD_OUT of all of them."""
+    """Cut the missing parts off `samples`; each gets HELD_OUT of all of them, class by class.
+
+    source: the folder or table that they are from. Raises UserError for a class that is too small.
+    """
     counts = np.bincount(samples.labels, minlength=len(samples.classes))
     if counts.min() <= len(missing):
-        small = root / samples.classes[int(counts.argmin())]
+        small = samples.classes[int(counts.argmin())]
         raise UserError(
-            f"{small}: {counts.min()} image(s), too few to split off {' and '.join(missing)}; "
-            f"a class needs at least {len(missing) + 1}"
+            f"{source}: class {small}: {counts.min()} image(s), too few to split off "
+            f"{' and '.join(missing)}; a class needs at least {len(missing) + 1}"
         )
     parts: dict[str, Samples] = {}
     rest, share = samples, HELD_OUT
@@ -148,7 +162,7 @@ def _with_parts(
 
 def _scan_classes(root: Path, known: tuple[str, ...] | None = None) -> Samples:
     """The images of `root/<class>/`. `known`: the classes of `train`, whose numbering is kept."""
-    folders = _subfolders(root)
+    folders = subfolders(root)
     classes = known or tuple(path.name for path in folders)
     if not folders:
         raise UserError(f"{root}: no class folders in it; expected {root}/<class>/<image>.jpg")
@@ -168,7 +182,7 @@ def _scan_classes(root: Path, known: tuple[str, ...] | None = None) -> Samples:
     return Samples(tuple(paths), np.array(labels, dtype=np.int64), classes)
 
 
-def _subfolders(root: Path) -> list[Path]:
+def subfolders(root: Path) -> list[Path]:
     """The visible folders in `root`, sorted by name. Raises UserError if it cannot be listed."""
     try:
         return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -176,8 +190,18 @@ def _subfolders(root: Path) -> list[Path]:
         raise UserError(f"{root}: no readable folder: {error.strerror}") from error
 
 
+def is_image_name(path: Path) -> bool:
+    """Whether a file is taken for an image, by its name."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
 def _images_below(root: Path, visited: set[str]) -> list[Path]:
-    """Visible image files in `root` and its folders, sorted; links to folders are followed.
+    """Visible image files in `root` and its folders, sorted."""
+    return [path for path in files_below(root, visited) if is_image_name(path)]
+
+
+def files_below(root: Path, visited: set[str]) -> list[Path]:
+    """Visible files in `root` and its folders, sorted; links to folders are followed.
 
     visited: the true paths of folders that were looked into already. They are passed over, because
     a link to a folder above itself would show the same images again and again.
@@ -191,4 +215,4 @@ def _images_below(root: Path, visited: set[str]) -> list[Path]:
         visited.add(true_path)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(found)

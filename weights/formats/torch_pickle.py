@@ -3,7 +3,8 @@
 A pickle is a program for a small stack machine: instructions push values, gather them into lists
 and dicts, look names up (GLOBAL), call what was found (REDUCE) and change the outcome (BUILD). With
 Python's own `pickle` the names may be any function there is. This machine knows the instructions
-that PyTorch's files are made of, and `torch_stand_ins.GLOBALS` is all that it can look up.
+that PyTorch's files are made of, and `torch_stand_ins.GLOBALS` is all that it can look up. (CIFAR-10
+comes as pickles, too: `resnet_np/data/cifar.py` reads them with this machine and its own names.)
 
 It also does without what makes Python's machine costly on a file made to harm: no memory is set
 aside on a mere announcement, nothing nested is hashed, printed or walked, nothing recurses.
@@ -11,7 +12,8 @@ Python's `pickletools` takes the bytes apart into instructions.
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -42,12 +44,38 @@ NEW: dict[str, Callable[[], Any]] = {
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-class Stream:
-    """A file up to byte `end`, which hands out no more than it holds, whatever is announced."""
+@dataclass(frozen=True)
+class Names:
+    """What a pickle may look up: dotted name -> stand-in; and what to say of a name not in it."""
 
-    def __init__(self, file: IO[bytes], end: int) -> None:
+    table: Mapping[str, Any]
+    otherwise: str
+
+
+PYTORCH = Names(
+    GLOBALS,
+    "which is no part of a state dict and was not looked up; save model.state_dict() and nothing"
+    " else",
+)
+
+
+class Fillable:
+    """A stand-in that BUILD gives its state to. Raises ValueError for a state it does not know."""
+
+    def fill(self, state: Any) -> None:
+        raise NotImplementedError
+
+
+class Stream:
+    """A file up to byte `end`, which hands out no more than it holds, whatever is announced.
+
+    most: bytes that one pickle in it may take.
+    """
+
+    def __init__(self, file: IO[bytes], end: int, most: int = MAX_BYTES) -> None:
         self.file = file
         self.end = end
+        self.most = most
 
     def tell(self) -> int:
         return self.file.tell()
@@ -56,7 +84,7 @@ class Stream:
         return max(self.end - self.file.tell(), 0)
 
     def read(self, n: int) -> bytes:
-        return self.file.read(min(n, self.left(), MAX_BYTES))
+        return self.file.read(min(n, self.left(), self.most))
 
     def readline(self) -> bytes:
         line = self.file.readline(min(self.left(), 1000))
@@ -88,22 +116,24 @@ def load(
     stream: Stream,
     persistent_load: Callable[[Any], Any] = no_persistent_ids,
     held: int = 0,
+    names: Names = PYTORCH,
 ) -> Any:
     """What the next pickle of a stream describes, in dicts, lists, numbers and stand-ins.
 
     persistent_load: what stands for the things kept outside of the pickle, from their id.
     held: bytes of the file that the pickle is about.
+    names: all that it may look up.
     Raises ValueError, saying at which byte, for every instruction and name that is not known, and
     for a pickle that is damaged or too long.
     """
-    machine = _Machine(persistent_load)
+    machine = _Machine(persistent_load, names)
     start = here = stream.tell()
     try:
         # A stream has the three methods that genops needs of a file.
         instructions = pickletools.genops(stream)  # type: ignore[arg-type]
         for n, (instruction, argument, position) in enumerate(instructions):
             here = start if position is None else position
-            if n >= MAX_INSTRUCTIONS + held // 100 or here - start > MAX_BYTES:
+            if n >= MAX_INSTRUCTIONS + held // 100 or here - start > stream.most:
                 raise ValueError("the pickle is too long for a file of weights")
             machine.step(instruction.name, argument)
         return machine.pop()
@@ -114,8 +144,9 @@ def load(
 class _Machine:
     """Stack, marks (heights of the stack, from which on values are gathered) and memo."""
 
-    def __init__(self, persistent_load: Callable[[Any], Any]) -> None:
+    def __init__(self, persistent_load: Callable[[Any], Any], names: Names) -> None:
         self.persistent_load = persistent_load
+        self.names = names
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -176,10 +207,10 @@ class _Machine:
                 case "SETITEMS":
                     self.set_items(self.pop_to_mark())
                 case "GLOBAL":
-                    push(_look_up(*argument.split(" ", 1)))
+                    push(_look_up(self.names, *argument.split(" ", 1)))
                 case "STACK_GLOBAL":
                     attribute, module = self.pop(), self.pop()
-                    push(_look_up(module, attribute))
+                    push(_look_up(self.names, module, attribute))
                 case "REDUCE" | "NEWOBJ":
                     arguments, maker = self.pop(), self.pop()
                     push(_make(maker, arguments))
@@ -210,16 +241,13 @@ class _Machine:
                 target[key if isinstance(key, str | int) else Opaque()] = value
 
 
-def _look_up(module: Any, attribute: Any) -> Any:
+def _look_up(names: Names, module: Any, attribute: Any) -> Any:
     if not isinstance(module, str) or not isinstance(attribute, str):
         raise ValueError("looks up what is no name")
     name = f"{module}.{attribute}"
-    if name not in GLOBALS:
-        raise ValueError(
-            f"asks for {name[:80]!r}, which is no part of a state dict and was not looked up;"
-            " save model.state_dict() and nothing else"
-        )
-    return GLOBALS[name]
+    if name not in names.table:
+        raise ValueError(f"asks for {name[:80]!r}, {names.otherwise}")
+    return names.table[name]
 
 
 def _make(maker: Any, arguments: Any) -> Any:
@@ -231,6 +259,8 @@ def _make(maker: Any, arguments: Any) -> Any:
 def _fill(target: Any, state: Any) -> None:
     """BUILD. Only the oldest files put anything of use there: a tensor, or what it is made of."""
     match target, state:
+        case Fillable(), _:
+            target.fill(state)
         case StoredTensor(), (StoredTensor() as tensor, _, _, _, _):
             target.__dict__.update(tensor.__dict__)
         case StoredTensor(storage=None), (_, _, _, _):
