@@ -51,7 +51,7 @@ class _Array(Fillable):
     def fill(self, state: Any) -> None:
         match state:
             case (1, (int() as rows, int() as columns), _Bytes(), False, str() as text):
-                if 0 < rows and 0 < columns and rows * columns == len(text):
+                if min(rows, columns) > 0 and rows * columns == len(text):
                     pixels = np.frombuffer(text.encode("latin-1"), np.uint8)
                     self.array = pixels.reshape(rows, columns)
                     return

@@ -8,10 +8,13 @@ Each image is shrunk to 17 x 17 grey pixels. Two of these thumbnails are nearly 
   it is 16 x 16, about the pixel on the left and the one above), and
 - their correlation, as between any two rows of numbers, is at least `LEAST_CORRELATION`.
 
-The bits alone take different hands in front of the same wall for one, because the wall has most of
-the bits; the correlation alone takes different sheets of white paper for one. Measured on 330
-photographs of waste and 2,062 of hands, no two of which are copies, and on copies made of every
-seventh: see `benchmarks/acceptance/25_data_doctor.py`.
+The bits alone take different hands in front of one wall for the same, because the wall has most of
+the bits; the correlation alone does so with sheets of white paper. Together, among 330 photographs
+of waste and 2,062 of hands, no pair is called the same; the nearest, two people's hands making one
+sign, correlate at 0.966 within the bits allowed. Of copies that were saved with a JPEG quality of
+20, halved, made a seventh lighter or trimmed by 2 %, 97 to 100 % are found; trimmed by 5 %, a few.
+Among CIFAR-10's 32-pixel images it finds pairs that are photographs of the same thing. What has
+hardly any detail, such as 8 x 8 digits, can look the same and be different.
 """
 
 from collections.abc import Iterable
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 SIDE = 17
 MOST_BITS = 64
-LEAST_CORRELATION = 0.95
+LEAST_CORRELATION = 0.97
 AT_ONCE = 1 << 24  # correlations in memory: 64 MiB
 
 

@@ -5,13 +5,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from resnet_np.data.folders import Samples
 from resnet_np.data.images import load_image
 from resnet_np.weights.contract import Contract
+
+Wanted = TypeVar("Wanted")
+Loaded = TypeVar("Loaded")
 
 
 class Images(Protocol):
@@ -92,10 +95,10 @@ def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def load_ahead(
-    load: Callable[[np.ndarray], np.ndarray],
-    batches: Iterable[np.ndarray],
+    load: Callable[[Wanted], Loaded],
+    batches: Iterable[Wanted],
     threads: int = min(4, os.cpu_count() or 1),
-) -> Iterator[np.ndarray]:
+) -> Iterator[Loaded]:
     """`load(batch)` for each batch, in order, a batch ahead on each of so many other threads.
 
     Pillow decodes without holding Python's lock, so files are read while the network computes. An

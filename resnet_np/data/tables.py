@@ -69,9 +69,7 @@ def scan_table(path: str | os.PathLike[str], rng: np.random.Generator) -> dict[s
     classes = _find_classes(table, labelled)
     places = {name: [i for i in labelled if table.rows[i].split == name] for name in splits}
     if None in splits:
-        parts = cut_parts(
-            table.path, _take(table, labelled, classes), ("test", "validation"), rng
-        )
+        parts = cut_parts(table.path, _take(table, labelled, classes), ("test", "validation"), rng)
     else:
         parts = {str(name): _take(table, rows, classes) for name, rows in places.items()}
     if "validation" not in parts:

@@ -3,8 +3,8 @@
 A pickle is a program for a small stack machine: instructions push values, gather them into lists
 and dicts, look names up (GLOBAL), call what was found (REDUCE) and change the outcome (BUILD). With
 Python's own `pickle` the names may be any function there is. This machine knows the instructions
-that PyTorch's files are made of, and `torch_stand_ins.GLOBALS` is all that it can look up. (CIFAR-10
-comes as pickles, too: `resnet_np/data/cifar.py` reads them with this machine and its own names.)
+that PyTorch's files are made of, and `torch_stand_ins.GLOBALS` is all that it can look up. CIFAR-10
+comes as pickles, too; `resnet_np/data/cifar.py` reads them with this machine and names of its own.
 
 It also does without what makes Python's machine costly on a file made to harm: no memory is set
 aside on a mere announcement, nothing nested is hashed, printed or walked, nothing recurses.
