@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from resnet_np.data.cifar import TEST, TRAIN, load_cifar10
 from resnet_np.errors import UserError
 
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 PUBLISHED_META_MD5 = "5ff9c542aee3614f3951f8cda6e48888"  # of batches.meta, as torchvision has it
 
 
@@ -22,7 +22,7 @@ class Writer:
     """Writes a pickle as Python 2's cPickle did: protocol 2, texts as bytes, all kept by number."""
 
     def __init__(self) -> None:
-        self.bytes = b"\x80\x02"
+        self.bytes = bytearray(b"\x80\x02")
         self.kept = 0
 
     def keep(self) -> None:
@@ -103,7 +103,7 @@ class Writer:
 def as_python_2(value: Any) -> bytes:
     writer = Writer()
     writer.write(value)
-    return writer.bytes + b"."
+    return bytes(writer.bytes) + b"."
 
 
 META = as_python_2({"num_cases_per_batch": 10000, "label_names": CLASSES, "num_vis": 3072})
