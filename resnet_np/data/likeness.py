@@ -78,13 +78,14 @@ def group(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     above: dict[int, int] = {}
 
     def first_of(i: int) -> int:
-        while above.get(i, i) != i:
-            i = above[i] = above.get(above[i], above[i])  # half of the way is saved next time
+        while above.setdefault(i, i) != i:
+            above[i] = above[above[i]]  # half of the way is saved next time
+            i = above[i]
         return i
 
     for i, j in pairs:
         low, high = sorted((first_of(i), first_of(j)))
-        above[high] = above[low] = low
+        above[high] = low
     groups: dict[int, list[int]] = {}
     for i in sorted(above):
         groups.setdefault(first_of(i), []).append(i)
