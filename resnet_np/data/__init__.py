@@ -1,3 +1,3 @@
-"""Images in: folders of classes, decoding, the embedded digits, random transforms, batches in
-a seeded order.
+"""Images in: folders and tables of them, decoding, a doctor, random transforms, batches in a seeded
+order.
 """

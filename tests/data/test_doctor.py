@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
-from refusals import assert_refused
 
+from resnet_np import doctor as front_door
+from resnet_np.command import run_command
 from resnet_np.data import doctor
 from resnet_np.data.doctor import KINDS, Finding, examine, find_format
 from resnet_np.data.folders import IMAGE_SUFFIXES
@@ -324,14 +325,24 @@ def test_the_command_with_findings(healthy, tmp_path):
     assert record["findings"][5] == {"kind": "empty", "paths": ["train/dog/x4.png"], "detail": ""}
 
 
-def test_what_the_command_refuses(healthy):
-    assert_refused(run(), "--data")
-    assert_refused(run("--data", healthy / "nowhere"), healthy / "nowhere", "no readable folder")
-    assert_refused(run("--data", healthy, "--image-size", 8), "--image-size", "32 or more")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --data"),
+        (["--data", "nowhere"], "nowhere: no readable folder: No such file"),
+        (["--data", ".", "--image-size", "8"], "argument --image-size: must be a whole number of"),
+        (["--data", "a.csv"], "a.csv, line 2: 1 fields, but the header has 2"),
+        (["--data", ".", "--json", "no/where.json"], "no/where.json: cannot be written: there is"),
+    ],
+)
+def test_what_the_command_refuses(healthy, monkeypatch, capsys, arguments, message):
     (healthy / "a.csv").write_text("path,label\ntrain/cat/0.png\n")
-    assert_refused(run("--data", healthy / "a.csv"), "a.csv, line 2: 1 fields")
-    out = healthy / "no" / "where.json"
-    assert_refused(run("--data", healthy, "--image-size", SIZE, "--json", out), out, "no folder")
+    monkeypatch.chdir(healthy)
+    monkeypatch.setattr(sys, "argv", ["resnet_np.doctor", *arguments])
+    assert run_command(front_door.main) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {message}")
+    assert said.count("\n") == 1
 
 
 def test_every_kind_that_is_found_has_a_title():
