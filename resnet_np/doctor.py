@@ -5,6 +5,7 @@ Exit status: 0 if nothing was found, 1 if something was, 2 for bad arguments.
 
 import json
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from resnet_np.command import Parser, at_least, run_command
@@ -56,7 +57,11 @@ def main() -> None:
     from resnet_np.training import report
     from resnet_np.weights.atomic import atomic_file
 
-    with report.bars(Console(stderr=True), passing=True) as bars:
+    with (
+        # Opened first: where it cannot be written is said before the work, not after.
+        atomic_file(arguments.json) if arguments.json is not None else nullcontext() as file,
+        report.bars(Console(stderr=True), passing=True) as bars,
+    ):
         task = bars.add_task("images", total=None, figures="")
         diagnosis = examine(
             arguments.data,
@@ -64,10 +69,9 @@ def main() -> None:
             begin=lambda count: bars.update(task, total=count),
             advance=lambda done: bars.advance(task, done),
         )
-    show(diagnosis, Console())
-    if arguments.json is not None:
-        with atomic_file(arguments.json) as file:
+        if file is not None:
             file.write(f"{json.dumps(diagnosis.to_record(), indent=1)}\n".encode())
+    show(diagnosis, Console())
     if diagnosis.findings:
         sys.exit(1)
 
@@ -84,7 +88,9 @@ def show(diagnosis: "Diagnosis", console: "Console") -> None:
     if not diagnosis.findings:
         print("Nothing was found.")
         return
-    table = Table("found", "times", "where", "what to do", show_lines=True)
+    table = Table("times", show_lines=True)
+    table.add_column("found, and what to do", ratio=2)
+    table.add_column("where", overflow="fold", ratio=3)  # paths are shown whole
     for kind, (title, advice) in KINDS.items():
         lines = [
             one_line(f"{' = '.join(found.paths)} ({found.detail})".strip().removesuffix(" ()"))
@@ -94,7 +100,7 @@ def show(diagnosis: "Diagnosis", console: "Console") -> None:
         if lines:
             more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
             where = Text("\n".join([*lines[:SHOWN], *more]))
-            table.add_row(title, str(len(lines)), where, advice)
+            table.add_row(str(len(lines)), f"{title}: {advice}", where)
     console.print(table)
     print(f"{len(diagnosis.findings)} findings; --json FILE writes all of them to a file.")
 

@@ -45,7 +45,7 @@ KINDS = {
     "greyscale": ("greyscale", "is made RGB when read, three equal channels"),
     "alpha": ("transparency", "is left away when read"),
     "small": ("much smaller than the input", "find larger ones, or lower --image-size"),
-    "leak": ("the same image in two splits", "keep it in one; figures would flatter"),
+    "leak": ("in two splits, the same or nearly", "keep it in one; figures would flatter"),
     "duplicate": ("the same file twice", "keep one"),
     "near duplicate": ("nearly the same image", "look; keep one, or keep them in one split"),
     "one class": ("one class only", "add another: at least two are needed"),

@@ -13,8 +13,9 @@ the bits; the correlation alone does so with sheets of white paper. Together, am
 of waste and 2,062 of hands, no pair is called the same; the nearest, two people's hands making one
 sign, correlate at 0.966 within the bits allowed. Of copies that were saved with a JPEG quality of
 20, halved, made a seventh lighter or trimmed by 2 %, 97 to 100 % are found; trimmed by 5 %, a few.
-Among CIFAR-10's 32-pixel images it finds pairs that are photographs of the same thing. What has
-hardly any detail, such as 8 x 8 digits, can look the same and be different.
+Among 15,000 of CIFAR-10's images it finds 15 pairs, five of them across the splits; looked at, each
+shows one photograph in two versions. What has hardly any detail, such as 8 x 8 digits, can look the
+same and be different.
 """
 
 from collections.abc import Iterable

@@ -211,6 +211,20 @@ def test_class_weights_are_those_of_scikit_learn(tmp_path):
     assert diagnosis.findings == (wanted,)
 
 
+def test_one_class_of_many_may_be_too_large(tmp_path):
+    # 27 images in 5 classes: 11 are more than twice the 5.4 of an equal share, 4 more than half.
+    ((kind, _, detail),) = found(fill(tmp_path, a=11, b=4, c=4, d=4, e=4))
+    assert (kind, detail[:32]) == ("imbalance", "suggested class weights: a 0.49,")
+
+
+def test_a_class_must_be_large_enough_for_a_validation_part(healthy):
+    for i in range(3):
+        (healthy / "train" / "dog" / f"{i}.png").unlink()
+    assert ("too few", (), "dog: 1 in train; 2 are needed") not in found(healthy)
+    shutil.rmtree(healthy / "val")
+    assert ("too few", (), "dog: 1 in train; 2 are needed") in found(healthy)
+
+
 def test_without_splits_classes_must_be_large_enough_to_be_split(tmp_path):
     assert found(fill(tmp_path, a=3, b=2)) == [("too few", (), "b: 2 in all; 3 are needed")]
 

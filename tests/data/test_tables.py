@@ -168,6 +168,7 @@ HEAD = "path,label,split\n"
         ("path,label\na.png,cat,x\n", "line 2: 3 fields, but the header has 2"),
         ("path,label\n ,cat\n", "line 2: no path; name an image file in it"),
         ("path,label\na.png,cat\n\n./a.png,dog\n", "line 4: './a.png' is in line 2 already"),
+        ("path,label\na.png,cat\nb/../a.png,dog\n", "line 3: 'b/../a.png' is in line 2 already"),
         (HEAD + "a.png,cat,holdout\n", "line 2: unknown split 'holdout'; use train, val or test"),
         (HEAD + "a.png,cat,train\nb.png,cat,\n", "line 3: no split, though other rows have one"),
         ('path,label\n"a.png,cat\nb.png,dog\n', "line 2: no proper row (unexpected end of data)"),
