@@ -34,7 +34,12 @@ def make_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("--data", metavar="FOLDER", help="class folders, with or without train/, val/, test/")
+    add(
+        "--data",
+        metavar="FOLDER|TABLE",
+        help="class folders, with or without train/, val/, test/; or a .csv or .tsv with the "
+        "columns path, label and, if you like, split",
+    )
     add("--model", choices=sorted(MODELS), help="v1.5 (torchvision) or v1 (Keras)")
     add(
         "--variant",

@@ -99,7 +99,7 @@ def finetune(options: Options, resume: Checkpoint | None, console: "Console") ->
 
 
 def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -> None:
-    name = "digits" if options.data is None else Path(options.data).resolve().name
+    name = "digits" if options.data is None else _run_name(Path(options.data).resolve())
     with result_folder(options.out, name, resume.path if resume else None) as folder:
         run = _prepare(options, resume, console)
         try:
@@ -118,6 +118,11 @@ def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -
             error.__traceback__ = None  # it holds on to the arrays of what failed
             raise _does_not_fit(run, error) from None
         write_results(folder, logits, run.splits, run.history, run.weights, options, console)
+
+
+def _run_name(source: Path) -> str:
+    """The folder's name, or the table's without .csv."""
+    return source.stem if source.is_file() else source.name
 
 
 def _does_not_fit(run: Run, error: MemoryError) -> UserError:

@@ -61,7 +61,7 @@ def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def judge(logits: np.ndarray, labels: np.ndarray) -> Figures:
-    """All figures at once. logits: [N, K]; labels: int [N]. Raises ValueError if none has a label."""
+    """All figures at once. logits: [N, K]; labels: int [N]. Raises ValueError without any label."""
     from sklearn.metrics import f1_score, precision_recall_fscore_support
 
     known = labels != UNLABELLED

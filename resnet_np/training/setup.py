@@ -8,8 +8,9 @@ import numpy as np
 
 from resnet_np import weights
 from resnet_np.data.digits import load_digits_images
-from resnet_np.data.folders import HELD_OUT, scan_folder, split_stratified
+from resnet_np.data.folders import HELD_OUT, split_stratified
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
+from resnet_np.data.sources import scan
 from resnet_np.errors import UserError
 from resnet_np.models.pretrained import LoadReport, load_weights
 from resnet_np.models.resnet import ResNet, Variant
@@ -157,11 +158,14 @@ def build_model(source: Source, classes: int, options: Options) -> tuple[ResNet,
 
 
 def load_splits(options: Options, contract: Contract, image_size: int) -> dict[str, Images]:
-    """The images by split: "train", "validation" and, unless the folder has none, "test"."""
+    """The images by split: "train", "validation" and, unless the folder has none, "test".
+
+    Those that a table gives no label are in none of them.
+    """
     rng = np.random.default_rng([options.seed, 1])  # apart from the generator of the batch order
     if options.data is None:
         return _split_digits(image_size, rng)
-    parts = scan_folder(options.data, rng)
+    parts = scan(options.data, rng)
     names = ("train", "validation", "test")
     return {
         name: FolderImages(parts[name], contract, image_size) for name in names if name in parts

@@ -1,5 +1,6 @@
 """The commands as a user meets them: in a process of their own."""
 
+import json
 import os
 import resource
 import shlex
@@ -75,6 +76,28 @@ def test_the_last_line_is_a_command_that_runs(finished):
     assert sum(percents) == pytest.approx(100, abs=0.02)
     assert lines[1].split()[1] == Path(words[-1]).parent.name
     assert "1 image(s) in " in lines[4]
+
+
+def test_a_table_says_which_images_and_which_split(weights, photos, tmp_path):
+    """The files without a label are left out, and so are those that the table does not name."""
+    splits = ["train"] * 6 + ["val"] * 3 + ["test"] * 2
+    rows = [
+        f"{path},{path.parent.name if i < 11 else ''},{splits[i] if i < 11 else ''}"
+        for folder in sorted(photos.iterdir())
+        for i, path in enumerate(sorted(folder.iterdir())[:13])
+    ]
+    table = tmp_path / "photos.csv"
+    table.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    result = call("finetune", "--data", table, "--weights", weights, "--epochs", 1, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    record = json.loads((tmp_path / "runs" / "photos-1" / "history.json").read_text())
+    images = {name: figures["images"] for name, figures in record["figures"].items()}
+    assert images == {"train": 18, "validation": 9, "test": 6}
+    assert record["classes"] == ["blue", "green", "red"]
+    rows[4] = "no/such/file.png,red,train"
+    table.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    refused = call("finetune", "--data", table, "--weights", weights, cwd=tmp_path)
+    assert_refused(refused, "photos.csv", "no/such/file.png")
 
 
 def test_similar_images_are_found(finished, photos, tmp_path):

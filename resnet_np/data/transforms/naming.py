@@ -35,7 +35,8 @@ def make(name: str, arguments: Mapping[str, Any]) -> Transform | BatchTransform:
     """
     if name not in TRANSFORMS:
         raise UserError(f"no transform is called {name!r}; there are {', '.join(TRANSFORMS)}")
-    known = {field.name: field.default is MISSING for field in fields(TRANSFORMS[name])}  # type: ignore[arg-type]
+    transform: Any = TRANSFORMS[name]
+    known = {field.name: field.default is MISSING for field in fields(transform)}
     for argument in arguments:
         if argument not in known:
             raise UserError(
