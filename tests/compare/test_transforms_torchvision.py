@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 from torchvision_shim import torchvision
-from transforming import Case, made_up, photographs, torchvision_cases
+from transforming import THEIRS, Case, made_up, photographs, torchvision_cases
 
 from resnet_np.data.transforms import (
     ColorJitter,
@@ -22,6 +22,7 @@ from resnet_np.data.transforms import (
     batch_rng,
     image_rng,
 )
+from resnet_np.weights.contract import SAMPLED
 
 T, v2 = torchvision.transforms, import_module("torchvision.transforms.v2")
 DRAWS = 1500
@@ -107,6 +108,17 @@ def test_randaugment_is_as_strong(bins):
                 assert ours[name] == pytest.approx(theirs, rel=1e-5, abs=1e-5)
                 if name in ("TranslateX", "TranslateY", "Posterize"):  # whole numbers are used
                     assert int(ours[name]) == int(theirs)
+
+
+@pytest.mark.parametrize("interpolation", SAMPLED)
+@pytest.mark.parametrize("name", list(RandAugment().strengths((1, 1))))
+def test_each_operation_of_randaugment(name, interpolation):
+    image = made_up()[0]
+    for magnitude in range(31):
+        augment = RandAugment(1, magnitude, interpolation=interpolation, fill=(1, 2, 3))
+        drawn = ((name, augment.strengths(image.shape[:2])[name]),)
+        theirs = THEIRS[RandAugment](augment, image, drawn)
+        assert np.array_equal(augment.apply(image, drawn), np.asarray(theirs))
 
 
 @pytest.fixture(scope="module")
