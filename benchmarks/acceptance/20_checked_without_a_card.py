@@ -1,6 +1,6 @@
 """What runs on a GPU is checked without one, and each check sees what is wrong.
 
-    python benchmarks/acceptance/20_checked_without_a_card.py                    # all, 10 minutes
+    python benchmarks/acceptance/20_checked_without_a_card.py                    # all, 15 minutes
     python benchmarks/acceptance/20_checked_without_a_card.py --only norm.cu     # some mistakes
 
 First all tests that stand in for a GPU: they must pass, and none may be left out for want of a tool

@@ -13,9 +13,6 @@ from resnet_np import Tensor, kernels
 from resnet_np.device import to_device
 from resnet_np.kernels import Array, array, gpu
 
-# Targets are looked at, whether they are classes, and counted: a bool and a sum.
-DOWNLOADS = {"cross_entropy": [1, 8]}
-
 
 def results(case: Case, device: str) -> tuple[Array, list[Array]]:
     """y and the inputs' gradients, for a gy that is the same on each device."""
@@ -46,8 +43,7 @@ def test_op(name: str, module: str, data: st.DataObject) -> None:
         patch.setattr(kernels, "of", noted)
         y, gradients = results(case, "gpu")
         assert chosen <= {gpu}
-        downloads = cupy.standin.record.downloads
-        assert downloads == DOWNLOADS.get(name, [])[: len(downloads)]
+        assert cupy.standin.record.downloads == []
         for got, want in zip((y, *gradients), (expected[0], *expected[1]), strict=True):
             assert isinstance(got, cupy.ndarray)
             assert got.dtype == want.dtype

@@ -47,10 +47,8 @@ def test_no_array_may_be_of_another_dtype(card: Any, name: str, other: str) -> N
             else value
             for place, value in enumerate(arguments)
         ]  # fmt: skip
-        card.standin.record.reset()
         with pytest.raises(TypeError, match=rf"(needed, not|gemm:.*) {other}"):
             getattr(gpu, name)(*given)
-        assert not card.standin.record.gemms
 
 
 def test_the_residual_of_a_product_is_of_the_product_s_dtype(card: Any) -> None:
