@@ -31,7 +31,7 @@ STAIRS: dict[str, set[str]] = {
     "training": WORK,
     "command": {"errors"},
 }
-FRONT_DOORS = ("finetune", "predict", "gradcheck", "augment", "doctor")
+FRONT_DOORS = ("finetune", "predict", "gradcheck", "augment", "doctor", "evaluate")
 STAIRS |= {door: WORK | {"training", "command"} for door in FRONT_DOORS}
 STAIRS["weights.__main__"] = {"errors", "weights", "command"}  # the one front door in a folder
 

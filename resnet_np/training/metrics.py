@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnet_np.autograd import Tensor, cross_entropy, softmax
+from resnet_np.data.tables import UNLABELLED
 
-UNLABELLED = -1
 TOP = (3, 5)
 BINS = 15
 

@@ -64,9 +64,13 @@ class Predictor:
         self.model.to(device).eval()
         self.advance: Callable[[int], None] = lambda done: None
 
+    def logits(self, paths: Sequence[str | Path]) -> np.ndarray:
+        """What the network gives: float32 [N, K]. Raises UserError for a broken image."""
+        return self._run(paths, stop=None)
+
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
         """Of each class for each image: float64 [N, K]. Raises UserError for a broken image."""
-        return softmax(self._run(paths, stop=None).astype(np.float64))
+        return softmax(self.logits(paths).astype(np.float64))
 
     def features(self, paths: Sequence[str | Path]) -> np.ndarray:
         """The pooled features of each image, scaled to length 1: float32 [N, C].

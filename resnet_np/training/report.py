@@ -1,7 +1,7 @@
 """What a run shows on the screen: progress bars with time left, and tables."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resnet_np.errors import some
@@ -14,6 +14,8 @@ from resnet_np.weights.inspecting import contract_lines
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+
+MOST_CLASSES = 30  # in a table
 
 
 def bars(console: "Console", passing: bool = False) -> "Bars":
@@ -81,3 +83,33 @@ def print_figures(
         numbers = (f"{f.loss:.4f}", f"{f.accuracy:.4f}", f"{f.macro_f1:.4f}")
         table.add_row(split, str(counts[split]), *numbers)
     console.print(table)
+
+
+def print_all_figures(console: "Console", f: Figures, classes: Sequence[str]) -> None:
+    """Everything that was found of one set of images: as a whole, and the classes, worst first."""
+    from rich.table import Table
+
+    table = Table(f"{f.images} images", "")
+    table.columns[1].justify = "right"
+    lines = [("loss", f.loss), ("accuracy", f.accuracy)]
+    lines += [(f"among the {k} likeliest", share) for k, share in f.top.items()]
+    lines += [("precision, mean over classes", f.macro_precision)]
+    lines += [("recall", f.macro_recall), ("F1", f.macro_f1), ("F1, by images", f.weighted_f1)]
+    lines += [] if f.macro_roc_auc is None else [("ROC-AUC, mean over classes", f.macro_roc_auc)]
+    lines += [("calibration error", f.calibration_error)]
+    for name, value in lines:
+        table.add_row(name, f"{value:.4f}")
+    console.print(table)
+
+    known = [(c, name) for c, name in zip(f.classes, classes, strict=True) if c.images]
+    worst = sorted(known, key=lambda pair: pair[0].f1)[:MOST_CLASSES]
+    table = Table("class", "images", "precision", "recall", "F1", "ROC-AUC")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for c, name in worst:
+        auc = "" if c.roc_auc is None else f"{c.roc_auc:.4f}"
+        numbers = (f"{value:.4f}" for value in (c.precision, c.recall, c.f1))
+        table.add_row(name, str(c.images), *numbers, auc)
+    console.print(table)
+    if len(known) > len(worst):
+        console.print(f"{len(known) - len(worst)} more classes have an F1 that is no lower")
