@@ -66,15 +66,14 @@ def main() -> None:
 def choose(arguments: "Namespace") -> tuple[tuple["Entry", ...], tuple[str, ...] | None]:
     """The images to look at, and each one's group."""
     from resnet_np.data.sources import list_source
-    from resnet_np.data.tables import is_table, read_table
 
-    entries = list_source(arguments.data).entries
+    listing = list_source(arguments.data)
+    entries, columns = listing.entries, listing.columns
     kept = [i for i, e in enumerate(entries) if arguments.split in (None, e.split)]
     if not kept:
         raise UserError(f"--split {arguments.split}: {arguments.data} has no such images")
     groups = None
     if arguments.group:
-        columns = read_table(arguments.data).columns if is_table(arguments.data) else {}
         if arguments.group not in columns:
             there = f"it has {', '.join(columns)}" if columns else "only a table has further ones"
             raise UserError(f"--group {arguments.group}: {arguments.data} has no such column; "

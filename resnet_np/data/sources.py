@@ -1,8 +1,8 @@
 """Where labelled images come from: class folders, with or without splits, or a table."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ class Listing:
     splits: those that labelled images are in, and train; none where they are still to be split.
     others: what else lies there, and is passed over; `outside` holds those that are images by their
         name, but in no class folder.
+    columns: what a table says beside that, by name; a text for each of its entries.
     """
 
     entries: tuple[Entry, ...]
@@ -48,6 +49,7 @@ class Listing:
     splits: tuple[str, ...]
     others: tuple[Entry, ...] = ()
     outside: tuple[Entry, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def scan(source: str | os.PathLike[str], rng: np.random.Generator) -> dict[str, Samples]:
@@ -69,11 +71,13 @@ def _is_file(source: str | os.PathLike[str]) -> bool:
 
 
 def _list_table(path: Path) -> Listing:
-    rows = read_table(path).rows
+    table = read_table(path)
+    rows = table.rows
     entries = tuple(Entry(row.path, row.written, row.label, row.split) for row in rows)
     classes = order_classes(row.label for row in rows if row.label is not None)
     splits = {row.split for row in rows if row.label is not None} - {None}
-    return Listing(entries, classes, _in_order(splits | {"train"} if splits else ()))
+    ordered = _in_order(splits | {"train"} if splits else ())
+    return Listing(entries, classes, ordered, columns=table.columns)
 
 
 def _list_folder(root: Path) -> Listing:
