@@ -59,9 +59,10 @@ class Plan:
 
     def __call__(self, x: Array) -> Array:
         y = empty((len(x), *self.shapes[self.output][1:]), x)
+        repeats = can_repeat(self.steps, x)
         with in_turn(x):
             for images in self._chunks(x):
-                if can_repeat(self.steps, x):
+                if repeats:
                     self._repeat(x[images], y[images])
                 else:
                     deque(self._run(x[images], y[images]), maxlen=0)
