@@ -26,6 +26,7 @@ from resnet_np.kernels.cpu import conv, microkernel, winograd
 from resnet_np.kernels.cpu.arrays import aligned
 from resnet_np.kernels.cpu.compiling import COMPILED
 from resnet_np.kernels.cpu.target import TILE
+from resnet_np.kernels.cpu.tasks import worker_count
 
 DEFAULT_LAYER = (28, 128, 128, 3)  # the 3x3 convolutions of ResNet-50's second stage
 PIECE = 2  # pixels, in height and width, for the rung that would take a minute
@@ -123,9 +124,9 @@ def layer_call(layer: Convolution) -> Call:
     x, y = aligned((n, *layer.image)), aligned((n, p, q, k))
     x[...] = 1
     packed = conv.pack_weights(np.ones(layer.weight, np.float32))
-    size, bias = layer.weight[:2], conv.pack_bias(None, k)
-    grid = conv.conv_grid(x.shape, size, layer.stride, layer.padding, (p, q), places, len(packed))
-    return conv.ready(grid, x, packed, bias, k, y)
+    where = layer.weight[:2], layer.stride, layer.padding, (p, q), places
+    grid = conv.conv_grid(x.shape, *where, len(packed), worker_count())
+    return conv.ready(grid, x, packed, conv.pack_bias(None, k), k, y)
 
 
 # --- measuring -----------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from _suite import ROOT, Row, Run
 import resnet_np as rnp
 from resnet_np import Tensor, kernels, optim
 from resnet_np.data.digits import load_digits_images
-from resnet_np.device import activation_dtype, to_device, to_host
+from resnet_np.device import activation_dtype, to_device
 from resnet_np.errors import UserError
+from resnet_np.kernels import to_host
 
 CLASSES, MOMENTUM = 10, 0.9
 Arrays = dict[str, np.ndarray]

@@ -17,6 +17,7 @@ from resnet_np.kernels import NO_PADDING, Array, array
 from resnet_np.kernels.cpu import conv, winograd
 from resnet_np.kernels.cpu.arrays import aligned
 from resnet_np.kernels.cpu.microkernel import tile
+from resnet_np.kernels.cpu.tasks import worker_count
 
 PIXELS, CHANNELS = 14, 64  # of a block on rung 4: 3.5 KiB of sums
 
@@ -82,8 +83,8 @@ def micro_kernel(
     """
     _, p, q, k = y.shape
     places = 0, p * q * k, q * k, k
-    size, panels = packed.shape[1:3], len(packed)
-    grid = conv.conv_grid(x.shape, size, (1, 1), NO_PADDING, (p, q), places, panels)
+    where = packed.shape[1:3], (1, 1), NO_PADDING, (p, q), places
+    grid = conv.conv_grid(x.shape, *where, len(packed), worker_count())
     conv.ready(grid, x, packed, conv.pack_bias(bias, k), k, y, shortcut, relu)()
 
 

@@ -122,6 +122,12 @@ def is_on_gpu(x: Array) -> bool:
     return get_array_module(x) is not np
 
 
+def to_host(x: Array) -> np.ndarray:
+    """`x` as a NumPy array: itself, or a copy of what lies on a GPU."""
+    xp = get_array_module(x)
+    return x if xp is np else xp.asnumpy(x)
+
+
 def is_compiled(x: Array) -> bool:
     """Whether there are kernels that Numba compiles for arrays like `x`."""
     if is_on_gpu(x) or x.dtype != np.float32:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from resnet_np.errors import UserError
-from resnet_np.kernels import Array, get_array_module
+from resnet_np.kernels import Array, to_host
 
 DEVICES = ("cpu", "gpu")
 # What activations are made of. tf32 keeps float32's range and rounds what is multiplied to 11 bits.
@@ -83,12 +83,6 @@ def activation_dtype(precision: str) -> np.dtype:
 
         return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(PRECISIONS[precision])
-
-
-def to_host(x: Array) -> Array:
-    """`x` as a NumPy array."""
-    xp = get_array_module(x)
-    return x if xp.__name__ == "numpy" else xp.asnumpy(x)
 
 
 def _import_cupy() -> Any:

@@ -17,7 +17,8 @@ from _engines.base import (
     random_images,
 )
 from resnet_np import Tensor, kernels, optim
-from resnet_np.device import activation_dtype, to_device, to_host
+from resnet_np.device import activation_dtype, to_device
+from resnet_np.kernels import to_host
 from resnet_np.models.pretrained import load_weights
 
 

@@ -69,12 +69,9 @@ class Grid(NamedTuple):
     y_pixel: int
     block_images: int
     block_rows: int
+    groups: int  # of panels: a task is a block's pixels with one of them
     copied: bool
     pitch: int  # from a pixel to the next, where they are read: in x, or in the copy
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.images // self.block_images) * -(-self.rows // self.block_rows)
 
     @property
     def block_pixels(self) -> int:
@@ -89,6 +86,7 @@ class Grid(NamedTuple):
         )
 
 
+@lru_cache(maxsize=1024)
 def conv_grid(
     x_shape: tuple[int, ...],
     size: Pair,
@@ -97,27 +95,13 @@ def conv_grid(
     outputs: Pair,
     y_strides: tuple[int, int, int, int],
     panels: int,
+    workers: int,
 ) -> Grid:
-    """The grid of a convolution with so many `outputs` and panels of weights, cut into blocks.
+    """The grid of a convolution with so many `outputs` and panels of weights, cut into tasks.
 
     y_strides : where they lie: start, and the steps to the next image, row and pixel
     padding : at the top and at the left; a border at the other end follows from the outputs
     """
-    where = x_shape, size, stride, padding, outputs, y_strides
-    return _grid(*where, panels, worker_count() * TASKS_PER_WORKER)
-
-
-@lru_cache(maxsize=1024)
-def _grid(
-    x_shape: tuple[int, ...],
-    size: Pair,
-    stride: Pair,
-    padding: Padding,
-    outputs: Pair,
-    y_strides: tuple[int, int, int, int],
-    panels: int,
-    tasks: int,
-) -> Grid:
     n, h, w, c = x_shape
     r, s = size
     (top, _), (left, _) = padding
@@ -132,17 +116,14 @@ def _grid(
     last = (p - 1) * stride[0] - top + r, (q - 1) * stride[1] - left + s
     copied = top > 0 or left > 0 or last[0] > h or last[1] > w
     blocks = -(-n // images) * -(-p // rows)
+    groups = min(panels, -(-workers * TASKS_PER_WORKER // max(1, blocks)))
     pitch = c
     if c * stride[1] % CACHE_PERIOD == 0:
-        often = panels // _groups(panels, blocks, tasks) >= PANELS_A_COPY
+        often = panels // groups >= PANELS_A_COPY
         copied = copied or (often and stride == (1, 1))
         pitch = c + LINE if copied else c
-    return Grid(n, p, q, h, w, c, r, s, *stride, top, left, *y_strides, images, rows, copied, pitch)
-
-
-def _groups(panels: int, blocks: int, tasks: int) -> int:
-    """Into how many groups of panels a block's work is cut, for so many tasks in all."""
-    return min(panels, -(-tasks // max(1, blocks)))
+    where = n, p, q, h, w, c, r, s, *stride, top, left, *y_strides
+    return Grid(*where, images, rows, groups, copied, pitch)
 
 
 def _block_images(images: int, size: int, pixels: int) -> int:
@@ -323,7 +304,7 @@ def _store_edge(y, y0, y_at, i, rows, edge, used, r, has_r, relu):
 
 @compiled
 def _convolve_blocks(
-    grid, x, w, b, s, has_s, r, y, k, has_r, relu, groups, runs, edge_at,
+    grid, x, w, b, s, has_s, r, y, k, has_r, relu, runs, edge_at,
     buffer, places, edge, counter,
 ):  # fmt: skip
     """One worker: block by block, for each a group of panels."""
@@ -331,11 +312,11 @@ def _convolve_blocks(
     height = (grid.block_rows - 1) * grid.stride_r + grid.size_r
     width = (grid.columns - 1) * grid.stride_s + grid.size_s
     down = -(-grid.rows // grid.block_rows)
-    tasks = -(-grid.images // grid.block_images) * down * groups
+    tasks = -(-grid.images // grid.block_images) * down * grid.groups
     x_at, y_at = places[0], places[1]
     task = take(counter)
     while task < tasks:
-        block, group = task // groups, task % groups
+        block, group = task // grid.groups, task % grid.groups
         n0, p0 = block // down * grid.block_images, block % down * grid.block_rows
         n1, p1 = min(grid.images, n0 + grid.block_images), min(grid.rows, p0 + grid.block_rows)
         top = p0 * grid.stride_r - grid.top
@@ -347,7 +328,7 @@ def _convolve_blocks(
             source, x0 = x, ((n0 * grid.height + top) * grid.width - grid.left) * grid.channels
             pixels = _place_pixels(grid, n0, n1, p0, p1, grid.height, grid.width, x_at, y_at)
         y_block = grid.y_start + n0 * grid.y_image + p0 * grid.y_row
-        panel0, panel1 = share(panels, group, groups)
+        panel0, panel1 = share(panels, group, grid.groups)
         for panel in range(panel0, panel1):
             size = len(runs) * run * PANEL
             k0, w0 = panel * PANEL, panel * size
@@ -368,12 +349,12 @@ def _convolve_blocks(
 
 @compiled(parallel=True)
 def _convolve(
-    grid, x, w, b, s, has_s, r, y, k, has_r, relu, groups, runs, edge_at,
+    grid, x, w, b, s, has_s, r, y, k, has_r, relu, runs, edge_at,
     buffers, places, edges, counter,
 ):  # fmt: skip
     for worker in prange(len(buffers)):
         _convolve_blocks(
-            grid, x, w, b, s, has_s, r, y, k, has_r, relu, groups, runs, edge_at,
+            grid, x, w, b, s, has_s, r, y, k, has_r, relu, runs, edge_at,
             buffers[worker], places[worker], edges[worker], counter,
         )  # fmt: skip
 
@@ -396,13 +377,12 @@ def ready(
     """
     height, width = grid.window
     buffer = grid.block_images * height * width * grid.pitch if grid.copied else 1
-    groups = _groups(len(packed), grid.blocks, worker_count() * TASKS_PER_WORKER)
     pixels = grid.block_pixels + ROWS
     fixed = (
         grid, x.reshape(-1), packed.reshape(-1), bias,
         bias if scale is None else scale, scale is not None,
         (y if residual is None else residual).reshape(-1), y.reshape(-1), k,
-        residual is not None, relu, groups,
+        residual is not None, relu,
         _runs(grid, width), np.arange(pixels) % ROWS * PANEL,
     )  # fmt: skip
 
@@ -470,6 +450,7 @@ def conv2d_gx(
             places = (a * w_ + b) * c, h * w_ * c, stride[0] * w_ * c, stride[1] * c
             size = (taps.shape[1], taps.shape[2])
             padding_here = (top, 0), (left, 0)
-            grid = conv_grid(gy.shape, size, (1, 1), padding_here, outputs, places, len(taps))
+            where = size, (1, 1), padding_here, outputs, places
+            grid = conv_grid(gy.shape, *where, len(taps), worker_count())
             ready(grid, gy, taps, bias, c, gx, residual)()
     return gx

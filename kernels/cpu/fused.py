@@ -5,6 +5,7 @@ from functools import partial
 
 from resnet_np.kernels import Array, Padding, Pair
 from resnet_np.kernels.cpu import conv, winograd
+from resnet_np.kernels.cpu.tasks import worker_count
 from resnet_np.kernels.fused import scaled
 
 
@@ -44,5 +45,6 @@ class PackedConv:
         if self.m:
             return winograd.ready(x, packed, bias, k, padding, self.m, y, residual, relu)
         places = 0, p * q * k, q * k, k
-        grid = conv.conv_grid(x.shape, self.size, self.stride, padding, (p, q), places, len(packed))
+        where = self.size, self.stride, padding, (p, q), places
+        grid = conv.conv_grid(x.shape, *where, len(packed), worker_count())
         return conv.ready(grid, x, packed, bias, k, y, residual, relu, self.scale)

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from resnet_np.autograd.tensor import Tensor, no_grad
-from resnet_np.kernels import Array, get_array_module
+from resnet_np.kernels import Array, get_array_module, to_host
 
 FULL_UP_TO = 256  # elements: more than that is checked along directions and by sample
 DIRECTIONS = 4
@@ -125,11 +125,6 @@ def _beside(x: np.ndarray, other: Array) -> Array:
     return get_array_module(other).asarray(x)
 
 
-def _fetched(x: Array) -> np.ndarray:
-    """`x` on the CPU."""
-    return Tensor(x).numpy()
-
-
 class _Check:
     """One point at which gradients are compared."""
 
@@ -181,13 +176,13 @@ class _Check:
         y = self.f(*self.arguments)
         cotangent = _beside(self.c.copy(), y.data)
         y.backward(cotangent)
-        if not np.array_equal(_fetched(cotangent), self.c):
+        if not np.array_equal(to_host(cotangent), self.c):
             raise GradientError("backward wrote into the gradient that it was given")
         self.check_unchanged()
         for name, v in self.variables.items():
             if v.grad is None:
                 raise GradientError(f"{name} received no gradient")
-            v.grad = _fetched(v.grad)
+            v.grad = to_host(v.grad)
             if not v.grad.any():
                 raise GradientError(f"the gradient of {name} is exactly zero: this checks nothing")
         self.noise = self.rounding_noise()

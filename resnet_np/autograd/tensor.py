@@ -19,7 +19,7 @@ from typing import Any, Union
 import numpy as np
 
 from resnet_np import kernels
-from resnet_np.kernels import Array, get_array_module, is_floating, parameter_dtype
+from resnet_np.kernels import Array, get_array_module, is_floating, parameter_dtype, to_host
 
 _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 
@@ -191,7 +191,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The data as a NumPy array: the same memory on the CPU, a copy from the GPU."""
-        return self.data if get_array_module(self.data) is np else self.data.get()
+        return to_host(self.data)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Refused: NumPy would leave the tape, or move data from the GPU, without being asked."""

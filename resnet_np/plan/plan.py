@@ -14,7 +14,7 @@ from resnet_np.kernels.fused import empty, in_turn, workspace_bytes
 from resnet_np.plan.buffers import Layout, Workspace
 from resnet_np.plan.patterns import fuse
 from resnet_np.plan.repeating import can_repeat
-from resnet_np.plan.steps import Convolution, Numbers, Other, Prepared, Step
+from resnet_np.plan.steps import Convolution, Other, Prepared, Step, read_numbers
 from resnet_np.plan.trace import Trace
 
 
@@ -40,7 +40,7 @@ class Plan:
         self.names = [_name(step, names) for step in self.steps]
         self.layout = Layout(self.steps, self.shapes, self.output)
         self.convolutions = [step for step in self.steps if isinstance(step, Convolution)]
-        self.numbers = Numbers([step.source.channel_tensors() for step in self.convolutions])
+        self.channels = [step.source.channel_tensors() for step in self.convolutions]
         self.free: list[Workspace] = []
 
     def refresh(self, store: MutableMapping[tuple, Prepared]) -> None:
@@ -48,7 +48,7 @@ class Plan:
 
         store : what plans of the same model have prepared, by `Convolution.key`
         """
-        for step, numbers in zip(self.convolutions, self.numbers.read(), strict=True):
+        for step, numbers in zip(self.convolutions, read_numbers(self.channels), strict=True):
             if step.prepared and step.prepared.is_fresh(numbers):
                 continue
             shape = self.shapes[step.x]

@@ -101,22 +101,16 @@ class Prepared:
         return same and numbers == self.numbers
 
 
-class Numbers:
-    """Groups of small tensors and arrays, whose numbers are looked at time and again."""
-
-    def __init__(self, groups: Sequence[Sequence[Tensor | Array]]) -> None:
-        self.groups = groups
-
-    def read(self) -> list[bytes]:
-        """The numbers of each group now. From a GPU they are fetched all at once."""
-        arrays = [[_array(tensor) for tensor in group] for group in self.groups]
-        flat = [array for group in arrays for array in group]
-        if not flat or not is_on_gpu(flat[0]):
-            return [b"".join([array.tobytes() for array in group]) for group in arrays]
-        xp = get_array_module(flat[0])
-        fetched = xp.concatenate([array.ravel().view("uint8") for array in flat]).tobytes()
-        ends = list(accumulate(sum(array.nbytes for array in group) for group in arrays))
-        return [fetched[start:end] for start, end in pairwise([0, *ends])]
+def read_numbers(groups: Sequence[Sequence[Tensor | Array]]) -> list[bytes]:
+    """The numbers of each group of small tensors and arrays. From a GPU they come all at once."""
+    arrays = [[_array(tensor) for tensor in group] for group in groups]
+    flat = [array for group in arrays for array in group]
+    if not flat or not is_on_gpu(flat[0]):
+        return [b"".join([array.tobytes() for array in group]) for group in arrays]
+    xp = get_array_module(flat[0])
+    fetched = xp.concatenate([array.ravel().view("uint8") for array in flat]).tobytes()
+    ends = list(accumulate(sum(array.nbytes for array in group) for group in arrays))
+    return [fetched[start:end] for start, end in pairwise([0, *ends])]
 
 
 class Convolution:

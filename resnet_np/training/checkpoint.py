@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_np.device import to_host
 from resnet_np.errors import UserError
+from resnet_np.kernels import to_host
 from resnet_np.models.resnet import SMALLEST_IMAGE, ResNet
 from resnet_np.nn import Dropout
 from resnet_np.optim import Optimizer

@@ -14,9 +14,9 @@ import numpy as np
 
 from resnet_np.autograd import Tensor, no_grad
 from resnet_np.data.loader import epoch_order, split_batches
-from resnet_np.device import to_device, to_host
+from resnet_np.device import to_device
 from resnet_np.errors import UserError
-from resnet_np.kernels import Array
+from resnet_np.kernels import Array, to_host
 from resnet_np.models.resnet import ResNet
 from resnet_np.nn import BatchNorm2d
 from resnet_np.training.features import Inputs, batches_of

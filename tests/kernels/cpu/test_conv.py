@@ -13,6 +13,7 @@ from resnet_np.kernels.cpu import conv, convolution, winograd
 from resnet_np.kernels.cpu.compiling import compiled
 from resnet_np.kernels.cpu.memory import slow_turn, turn
 from resnet_np.kernels.cpu.microkernel import LANES, PANEL
+from resnet_np.kernels.cpu.tasks import worker_count
 
 seeds = st.integers(0, 2**32 - 1)
 borders = st.tuples(st.integers(0, 3), st.integers(0, 3))
@@ -87,7 +88,8 @@ def grid_of(x: Any, w: Any) -> conv.Grid:
     k = w.shape[3]
     places = 0, h * width * k, width * k, k
     padding = (w.shape[0] // 2,) * 2, (w.shape[1] // 2,) * 2
-    return conv.conv_grid(x.shape, w.shape[:2], (1, 1), padding, (h, width), places, -(-k // PANEL))
+    where = w.shape[:2], (1, 1), padding, (h, width), places
+    return conv.conv_grid(x.shape, *where, -(-k // PANEL), worker_count())
 
 
 @pytest.mark.parametrize("k", [2 * PANEL, 2 * PANEL + 3])
@@ -206,14 +208,14 @@ def test_pixels_that_share_a_place_in_the_cache(
     for period in (conv.CACHE_PERIOD, 2**62):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(conv, "CACHE_PERIOD", period)
-            conv._grid.cache_clear()
+            conv.conv_grid.cache_clear()
             places = 0, p * q * k, q * k, k
-            grid = conv.conv_grid(x.shape, (r, r), *where, (p, q), places, len(packed))
+            grid = conv.conv_grid(x.shape, (r, r), *where, (p, q), places, len(packed), 2)
             y = np.empty((batch, p, q, k), np.float32)
             conv.ready(grid, x, packed, bias, k, y)()
             results.append(y)
             pitches.append(grid.pitch)
-    conv._grid.cache_clear()
+    conv.conv_grid.cache_clear()
     # The last is read where it lies: few panels would read a copy.
     assert pitches == [c if (r, border) == (3, 0) else c + 16, c]
     np.testing.assert_array_equal(results[0], results[1])

@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
     said: str = ""  # all of it
 
 
-class LeftOut(Exception):
+class MissingToolError(Exception):
     """The tests need a tool that is not here."""
 
 
@@ -92,14 +92,14 @@ def is_noticed(mutant: Mutant, compiled: Path) -> tuple[bool, str]:
 
     compiled : a folder for what is compiled for the emulator, shared by all mutants
 
-    Raises LeftOut where none of the tests can run.
+    Raises MissingToolError where none of the tests can run.
     """
     with copy_of_sources(compiled) as folder:
         (folder / mutant.file).write_text(broken(mutant, folder), "utf-8")
         path, *selected = shlex.split(mutant.tests)
         outcome = run_tests(folder, f"tests/{path}", *selected, "-x")
     if not outcome.failed and outcome.skipped == outcome.ran:
-        raise LeftOut(f"tests/{mutant.tests}: all {outcome.ran} are skipped here")
+        raise MissingToolError(f"tests/{mutant.tests}: all {outcome.ran} are skipped here")
     if not outcome.failed:
         return False, f"{outcome.ran} tests pass"
     seen = outcome.error if mutant.says == WRONG_RESULT else outcome.said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tools
-from gpu_mutants import ROOT, LeftOut, Mutant, broken, is_noticed, read_mutants
+from gpu_mutants import ROOT, MissingToolError, Mutant, broken, is_noticed, read_mutants
 from test_gpu_compiling import kernels_of
 
 from resnet_np.kernels.gpu import compiling
@@ -34,6 +34,6 @@ def test_each_kernel_has_a_mistake() -> None:
 def test_each_check_notices_a_mistake(check: str, mutant: Mutant, tmp_path: Path) -> None:
     try:
         passed, seen = is_noticed(mutant, tmp_path)
-    except LeftOut as reason:
+    except MissingToolError as reason:
         tools.missing(str(reason))
     assert passed, f"{mutant.file}: {mutant.what}: {seen}"
