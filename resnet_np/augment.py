@@ -72,8 +72,8 @@ def main() -> None:
 
     from resnet_np.data.folders import list_images
     from resnet_np.data.images import decode
-    from resnet_np.data.sheet import augment, draw_sheet, measure_sheet, split_steps
-    from resnet_np.data.transforms import parse
+    from resnet_np.data.sheet import augment, draw_sheet, measure_sheet
+    from resnet_np.data.transforms import parse, split_steps
     from resnet_np.weights.atomic import atomic_file
 
     try:

@@ -58,6 +58,14 @@ def probability(text: str) -> float:
     return number
 
 
+def more_than_0(text: str) -> float:
+    """The type of an argument that is a finite number above 0."""
+    number = _number(float, text)
+    if number is None or not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return number
+
+
 def _number(kind: type[Number], text: str) -> Number | None:
     """The text as a number of this kind, or None if it is none."""
     try:

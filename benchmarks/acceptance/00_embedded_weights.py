@@ -30,11 +30,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from resnet_np import Tensor, no_grad
-from resnet_np.data.loader import Images, epoch_order, split_batches
+from resnet_np.data.loader import Images, split_batches
 from resnet_np.models import ResNet
 from resnet_np.nn import BatchNorm2d
 from resnet_np.training.features import CachedInputs
-from resnet_np.training.loop import predict_logits, train_epoch
+from resnet_np.training.fit import Fit
 from resnet_np.training.options import Options
 from resnet_np.training.setup import Source, build_model, find_source, load_splits
 
@@ -110,10 +110,10 @@ def head_accuracy(model: ResNet, features: Features, options: Options) -> float:
     """Train the head as the fine-tuning command does; the share of right answers on the test."""
     optimizer, order = options.make_optimizer(model), np.random.default_rng(options.seed)
     train, test = features["train"], features["test"]
-    for _ in range(options.epochs):
-        batches = split_batches(epoch_order(order, len(train.labels)), options.batch_size)
-        train_epoch(model, "fc", optimizer, train, batches, lambda progress: None)
-    logits = predict_logits(model, "fc", test, options.batch_size)
+    size, validation = options.batch_size, features["validation"]
+    fit = Fit(model, optimizer, train, validation, start="fc", batch_size=size, order=order)
+    fit.run(options.epochs)
+    logits = fit.predict(test)
     return float((logits.argmax(axis=1) == test.labels).mean())
 
 

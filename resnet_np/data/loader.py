@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from resnet_np.data.folders import Samples
-from resnet_np.data.images import load_image
+from resnet_np.data.images import decode, load_image
 from resnet_np.weights.contract import Contract
 
 Wanted = TypeVar("Wanted")
@@ -18,13 +18,20 @@ Loaded = TypeVar("Loaded")
 
 
 class Images(Protocol):
-    """A set of labelled images of one size. labels: int64 [N]; classes: names by label."""
+    """A set of labelled images of one size. labels: int64 [N]; classes: names by label.
+
+    size: S, the side of the square images.
+    """
 
     labels: np.ndarray
     classes: tuple[str, ...]
+    size: int
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` [n] as bytes: uint8 [n, S, S, 3], RGB."""
+
+    def whole(self, index: int) -> np.ndarray:
+        """The image at `index` as it was before it was brought to size: uint8 [h, w, 3], RGB."""
 
     def fingerprint(self) -> str:
         """A SHA-256 by which the same images in the same order are known again, in hexadecimal."""
@@ -40,6 +47,10 @@ class FolderImages:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Decode, resize and crop: uint8 [n, S, S, 3]. Raises UserError for a broken file."""
         return np.stack([load_image(self.paths[i], self.contract, self.size) for i in indices])
+
+    def whole(self, index: int) -> np.ndarray:
+        """The decoded file. Raises UserError if it is broken."""
+        return np.asarray(decode(self.paths[index]))
 
     def fingerprint(self) -> str:
         """Over each file's path below the folder of all, its size, and its label: quickly made, and
@@ -58,10 +69,14 @@ class ArrayImages:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
         self.images, self.labels, self.classes = images, labels, classes
+        self.size = images.shape[1]
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the images at `indices`: uint8 [n, S, S, 3]."""
         return self.images[indices]
+
+    def whole(self, index: int) -> np.ndarray:
+        return self.images[index]
 
     def fingerprint(self) -> str:
         """Over the labels and the pixels."""

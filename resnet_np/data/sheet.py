@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_np.data.transforms import BatchTransform, Compose, Transform, batch_rng, image_rng
+from resnet_np.data.transforms import (
+    BatchTransform,
+    Transform,
+    batch_rng,
+    image_rng,
+    split_steps,
+)
 from resnet_np.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -14,21 +20,6 @@ if TYPE_CHECKING:
 MARGIN = 4  # pixels around each picture
 LINE = 16  # height of a line of text
 LETTER = 7  # the width of most letters
-
-
-def split_steps(
-    steps: Sequence[Transform | BatchTransform],
-) -> tuple[Compose, list[BatchTransform]]:
-    """(what happens to each image, what happens to the batch).
-
-    Raises UserError if an image transform stands behind one of a batch: it could not be done.
-    """
-    single = [step for step in steps if isinstance(step, Transform)]
-    mixing = [step for step in steps if isinstance(step, BatchTransform)]
-    if [*steps] != [*single, *mixing]:
-        name = type(mixing[0]).__name__
-        raise UserError(f"{name} mixes whole batches: it must stand behind {single[-1]}")
-    return Compose(single), mixing
 
 
 def augment(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from resnet_np.kernels import Array, is_floating
+from resnet_np.kernels import Array, get_array_module, is_floating
 from resnet_np.nn import Module
 
 
@@ -52,5 +52,5 @@ class MovingAverage:
     def load_state_dict(self, saved: dict[str, Array | int]) -> None:
         """The inverse of `state_dict`, for the same model. Raises KeyError or ValueError if not."""
         for name, average in self.average.items():
-            average[...] = saved[name]
+            average[...] = get_array_module(average).asarray(saved[name])
         self.updates = int(saved["updates"])

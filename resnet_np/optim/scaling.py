@@ -3,6 +3,7 @@
 from resnet_np import kernels
 from resnet_np.autograd import Tensor
 from resnet_np.kernels import get_array_module
+from resnet_np.optim.clipping import clip_gradients
 from resnet_np.optim.optimizers import Optimizer
 
 
@@ -24,12 +25,17 @@ class LossScaler:
         """`loss.backward()`, with gradients `scale` times as large."""
         loss.backward(get_array_module(loss.data).full_like(loss.data, self.scale))
 
-    def step(self, optimizer: Optimizer) -> bool:
-        """Take the scale out of the gradients and the optimizer's step; whether there was one."""
+    def step(self, optimizer: Optimizer, most: float | None = None) -> bool:
+        """Take the scale out of the gradients and the optimizer's step; whether there was one.
+
+        most : the gradients are clipped to this length in between, see `clip_gradients`
+        """
         gradients = optimizer.gradients()
         if not kernels.of(gradients[0]).unscale_step(gradients, 1 / self.scale):
             self.scale, self.good_steps = self.scale / 2, 0
             return False
+        if most is not None:
+            clip_gradients(optimizer, most)
         optimizer.step()
         self.good_steps += 1
         if self.good_steps == self.patience:

@@ -1,6 +1,7 @@
 """A training run in one file: enough to predict with, and enough to go on from.
 
-An `.npz` with the arrays `model/<name>` and `optimizer/<name>`, and a JSON record:
+An `.npz` with the arrays `model/<name>` and `optimizer/<name>`; where `model` has averaged weights,
+those that are trained are `trained/<name>`. And a JSON record:
 
     format      1
     model       the arguments that rebuild the network: ResNet(**record["model"])
@@ -8,21 +9,27 @@ An `.npz` with the arrays `model/<name>` and `optimizer/<name>`, and a JSON reco
     contract    the input that the network expects (`Contract.to_record`)
     image_size  side of the square images it was trained on
     optimizer   {"name", "groups", "numbers"}: what of the optimizer's state is no array
-    epoch       how many epochs are done
-    random      states of the generators: "order" of the images, and each dropout layer's
+    epoch       how many epochs are done, of all phases
+    random      states of the generators: "order" of the images, as it was when the epoch began, and
+                each dropout layer's
     arguments   the options of the run
     images      how many images each split has
     history     one record of figures per epoch
     fingerprints  of each split's images (`Images.fingerprint`)
     weights     the report of where the tensors of --weights went, or null
     scaler      the state of the loss scaler of a run in float16; else not there
+    phase       the number of the phase under way, from 0 on
+    fit         where the training of this phase stands (`Fit.state_dict`)
+    average     {"updates"}: how many steps the averaged weights have seen; else not there
 
-The first four after `format` are enough to predict. The others are needed to go on, except for the
-last three, which the first checkpoints did not have.
+The first four after `format` are enough to predict. The others are needed to go on, except for
+those after `history`, which the first checkpoints did not have.
 """
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +39,7 @@ from resnet_np.errors import UserError
 from resnet_np.kernels import to_host
 from resnet_np.models.resnet import SMALLEST_IMAGE, ResNet
 from resnet_np.nn import Dropout
-from resnet_np.optim import Optimizer
+from resnet_np.training.fit import Fit
 from resnet_np.training.options import Options
 from resnet_np.weights import Contract, read, read_npz, save_npz
 
@@ -41,6 +48,12 @@ TO_GO_ON = ("optimizer", "epoch", "random", "arguments", "images", "history")
 FIGURES = (
     "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds",
 )  # fmt: skip
+
+# Where the training of a checkpoint without "fit" stands.
+BETWEEN_EPOCHS: dict[str, Any] = {
+    "batch": 0, "progress": (), "seconds": 0.0, "waiting": 0.0, "plateau": None, "stopped": "",
+    "callbacks": {},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,24 +65,23 @@ class Checkpoint:
     path: str
     model: dict[str, np.ndarray]
     optimizer: dict[str, np.ndarray]
+    trained: dict[str, np.ndarray]
     record: dict[str, Any]
     classes: tuple[str, ...]
     contract: Contract
     image_size: int
 
 
-def save_checkpoint(
-    path: str | os.PathLike[str],
-    model: ResNet,
-    optimizer: Optimizer,
-    order: np.random.Generator,
-    record: dict[str, Any],
-) -> None:
-    """Write a checkpoint, whole or not at all. `record` brings what the four others cannot say:
-    all but model, optimizer and random. Raises UserError.
+def save_checkpoint(path: str | os.PathLike[str], fit: Fit, record: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all. `record` brings what a training cannot say: all but
+    model, optimizer, random, scaler, average and fit. Raises UserError.
     """
-    saved = optimizer.state_dict()
+    model, saved = fit.model, fit.optimizer.state_dict()
+    assert isinstance(model, ResNet)
     arrays = {f"model/{name}": to_host(a) for name, a in model.state_dict().items()}
+    if fit.average is not None:
+        arrays |= {f"trained/{name.partition('/')[2]}": a for name, a in arrays.items()}
+        arrays |= {f"model/{name}": to_host(a) for name, a in fit.average.average.items()}
     numbers = {}
     for name, value in saved["state"].items():
         if hasattr(value, "dtype"):
@@ -79,13 +91,18 @@ def save_checkpoint(
     own = {
         "model": model.config,
         "optimizer": {
-            "name": type(optimizer).__name__,
+            "name": type(fit.optimizer).__name__,
             "groups": saved["groups"],
             "numbers": numbers,
         },
-        "random": {"order": _state(order)}
-        | {name: _state(layer.rng) for name, layer in _dropouts(model).items()},
+        "random": {name: _state(layer.rng) for name, layer in _dropouts(model).items()},
+        "fit": fit.state_dict(),
     }
+    own["random"]["order"] = own["fit"].pop("order")
+    if fit.scaler is not None:
+        own["scaler"] = fit.scaler.state_dict()
+    if fit.average is not None:
+        own["average"] = {"updates": fit.average.updates}
     save_npz(path, arrays, record | own)
 
 
@@ -101,7 +118,7 @@ def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Che
     if missing:
         purpose = "go on training" if to_go_on else "predict"
         raise UserError(f"{path}: cannot {purpose}: its record has no {', '.join(missing)}")
-    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "trained": {}}
     for name, array in arrays.items():
         part, _, rest = name.partition("/")
         if part in parts and rest:
@@ -112,7 +129,7 @@ def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Che
             _check_run(record)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path}: its record is damaged: {error}") from error
-    return Checkpoint(os.fspath(path), parts["model"], parts["optimizer"], record, *facts)
+    return Checkpoint(os.fspath(path), *parts.values(), record, *facts)
 
 
 def _facts(record: dict[str, Any]) -> tuple[tuple[str, ...], Contract, int]:
@@ -128,7 +145,15 @@ def _facts(record: dict[str, Any]) -> tuple[tuple[str, ...], Contract, int]:
 
 def _check_run(record: dict[str, Any]) -> None:
     """Raises TypeError, ValueError, AttributeError or KeyError if it cannot be a run's record."""
-    Options.from_record(record["arguments"])
+    phases = Options.from_record(record["arguments"]).by_phase()
+    if record.get("phase", 0) not in range(len(phases)):
+        raise ValueError(f"phase is {record['phase']!r}, of {len(phases)}")
+    fit = record.get("fit", BETWEEN_EPOCHS | {"epochs": 0})
+    if not isinstance(fit, dict):
+        raise TypeError(f"fit is {fit!r}")
+    for name in ("epochs", "batch"):
+        if not isinstance(fit[name], int) or fit[name] < 0:
+            raise ValueError(f"{name} of fit is {fit[name]!r}")
     for part in ("optimizer", "random", "images"):
         if not isinstance(record[part], dict):
             raise TypeError(f"{part} is {record[part]!r}")
@@ -152,33 +177,56 @@ def _bare_weights(path: str | os.PathLike[str]) -> UserError:
     )
 
 
-def restore_model(checkpoint: Checkpoint) -> ResNet:
-    """The network of a checkpoint, with its weights. Raises UserError if they do not fit."""
+def restore_model(checkpoint: Checkpoint, to_go_on: bool = False) -> ResNet:
+    """The network of a checkpoint, with the weights to predict with, or those to go on training.
+
+    Raises UserError if they do not fit.
+    """
     try:
         model = ResNet(**checkpoint.record["model"])
-        model.load_state_dict(checkpoint.model)
+        model.load_state_dict((to_go_on and checkpoint.trained) or checkpoint.model)
     except (TypeError, ValueError, UserError) as error:
         raise UserError(f"{checkpoint.path}: {error}") from error
     model.contract, model.classes = checkpoint.contract, checkpoint.classes
     return model
 
 
-def restore_run(
-    checkpoint: Checkpoint, model: ResNet, optimizer: Optimizer, order: np.random.Generator
-) -> None:
-    """Bring optimizer and random generators to where they were when the file was written.
+def restore_random(checkpoint: Checkpoint, model: ResNet, order: np.random.Generator) -> None:
+    """Bring the random generators to where they were when the file was written.
 
-    Raises UserError if the optimizer or the network is another one.
+    Raises UserError if the network is another one.
     """
-    saved, states = checkpoint.record["optimizer"], checkpoint.record["random"]
-    try:
-        if saved["name"] != type(optimizer).__name__:
-            raise UserError(f"was trained with {saved['name']}, not {type(optimizer).__name__}")
-        state = saved["numbers"] | checkpoint.optimizer
-        optimizer.load_state_dict({"groups": saved["groups"], "state": state})
+    states = checkpoint.record["random"]
+    with _going_on(checkpoint):
         order.bit_generator.state = states["order"]
         for name, layer in _dropouts(model).items():
             layer.rng.bit_generator.state = states[name]
+
+
+def restore_fit(checkpoint: Checkpoint, fit: Fit) -> None:
+    """Bring a training to where it was when the file was written: all but the network's weights.
+
+    Raises UserError if the optimizer or the network is another one.
+    """
+    saved, record = checkpoint.record["optimizer"], checkpoint.record
+    with _going_on(checkpoint):
+        if saved["name"] != type(fit.optimizer).__name__:
+            raise UserError(f"was trained with {saved['name']}, not {type(fit.optimizer).__name__}")
+        state = saved["numbers"] | checkpoint.optimizer
+        fit.optimizer.load_state_dict({"groups": saved["groups"], "state": state})
+        stands = record.get("fit", BETWEEN_EPOCHS | {"epochs": record["epoch"]})
+        fit.load_state_dict(stands | {"order": record["random"]["order"]})
+        if fit.scaler is not None and "scaler" in record:
+            fit.scaler.load_state_dict(record["scaler"])
+        if fit.average is not None:
+            fit.average.load_state_dict({**checkpoint.model, **record["average"]})
+
+
+@contextmanager
+def _going_on(checkpoint: Checkpoint) -> Iterator[None]:
+    """Raises UserError for whatever a record may have wrong."""
+    try:
+        yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{checkpoint.path}: cannot go on from it: {error}") from error
 

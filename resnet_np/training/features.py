@@ -3,16 +3,20 @@
 The features of an image at a frozen boundary are the same in every epoch. `CachedInputs` computes
 them once; `ImageInputs` computes them again each time they are asked for. Both go through
 `Trunk.features`, in which an image's features do not depend on who else is in the batch: training
-with and without the cache gives the same parameters, bit for bit.
+with and without the cache gives the same parameters, bit for bit. Images that are changed at random
+are others in every epoch; `CachedViews` keeps the features of the first few epochs, and uses them
+in turns.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from resnet_np.autograd import Tensor, no_grad
+from resnet_np.data.augmented import AugmentedImages
 from resnet_np.data.loader import Images, load_ahead, split_batches
 from resnet_np.data.transfer import fetch_behind, send_ahead
 from resnet_np.device import activation_dtype
@@ -44,10 +48,41 @@ class Inputs(Protocol):
     def prepare(self, loaded: Array) -> Array:
         """[n, ...] for `model(x, start=...)`, in the run's precision; `loaded` is on the device."""
 
+    def at(self, epoch: int) -> "Inputs":
+        """What there is to see in this epoch; the first one is 0."""
 
-def batches_of(inputs: Inputs, batches: Iterable[np.ndarray]) -> Iterator[Array]:
-    """What enters the first trainable stage, for each batch of indices."""
-    return map(inputs.prepare, send_ahead(load_ahead(inputs.load, batches), inputs.device))
+    def targets(self, indices: np.ndarray) -> np.ndarray:
+        """What the network should answer: labels [n], or shares of all classes [n, K]."""
+
+
+class Waiting:
+    """How long somebody has waited for items, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def watch(self, items: Iterable[Array]) -> Iterator[Array]:
+        """The items, each as soon as it is there."""
+        iterator = iter(items)
+        while True:
+            asked = time.monotonic()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self.seconds += time.monotonic() - asked
+            yield item
+
+
+def batches_of(
+    inputs: Inputs, batches: Iterable[np.ndarray], waiting: Waiting | None = None
+) -> Iterator[Array]:
+    """What enters the first trainable stage, for each batch of indices.
+
+    waiting : is told how long files and copies kept the network waiting
+    """
+    there = send_ahead(load_ahead(inputs.load, batches), inputs.device)
+    return map(inputs.prepare, there if waiting is None else waiting.watch(there))
 
 
 class Trunk:
@@ -111,6 +146,16 @@ class ImageInputs:
     def prepare(self, loaded: Array) -> Array:
         return self.trunk.features(loaded)
 
+    def at(self, epoch: int) -> "ImageInputs":
+        if isinstance(self.images, AugmentedImages):
+            return ImageInputs(self.images.at(epoch), self.trunk)
+        return self
+
+    def targets(self, indices: np.ndarray) -> np.ndarray:
+        if isinstance(self.images, AugmentedImages):
+            return self.images.targets(indices)
+        return self.labels[indices]
+
 
 class CachedInputs:
     """Features that were computed before: [N, ...], in memory or in a file."""
@@ -123,6 +168,23 @@ class CachedInputs:
 
     def prepare(self, loaded: Array) -> Array:
         return loaded
+
+    def at(self, epoch: int) -> "CachedInputs":
+        return self
+
+    def targets(self, indices: np.ndarray) -> np.ndarray:
+        return self.labels[indices]
+
+
+class CachedViews(CachedInputs):
+    """The features of several views of the images, one for each epoch in turns."""
+
+    def __init__(self, views: Sequence[CachedInputs]) -> None:
+        super().__init__(views[0].features, views[0].labels, views[0].device)
+        self.views = views
+
+    def at(self, epoch: int) -> CachedInputs:
+        return self.views[epoch % len(self.views)]
 
 
 def cache_features(

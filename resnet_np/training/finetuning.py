@@ -1,6 +1,6 @@
 """The main job, from options to a fine-tuned network and its figures."""
 
-import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,69 +8,88 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_np.data.loader import Images, epoch_order, split_batches
+from resnet_np.data.augmented import AugmentedImages
+from resnet_np.data.loader import Images, split_batches
+from resnet_np.data.transforms import parse
 from resnet_np.device import require
 from resnet_np.errors import UserError
 from resnet_np.kernels import using_precision
 from resnet_np.models import ResNet
-from resnet_np.optim import LossScaler, Optimizer
+from resnet_np.optim import LossScaler, MovingAverage
 from resnet_np.training import report
+from resnet_np.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    FrozenAudit,
+    KeepBest,
+    SaveEpochs,
+    SaveNowAndThen,
+)
 from resnet_np.training.checkpoint import (
     Checkpoint,
+    load_checkpoint,
+    restore_fit,
     restore_model,
-    restore_run,
+    restore_random,
     save_checkpoint,
 )
-from resnet_np.training.features import ImageInputs, Inputs, Trunk, cache_features
+from resnet_np.training.features import CachedViews, ImageInputs, Inputs, Trunk, cache_features
+from resnet_np.training.fit import Fit, Rule
 from resnet_np.training.fitting import does_not_fit, step_fits
-from resnet_np.training.folder import CHECKPOINT, result_folder
-from resnet_np.training.loop import Progress, predict_logits, train_epoch
-from resnet_np.training.metrics import mean_cross_entropy
+from resnet_np.training.folder import BEST, CHECKPOINT, result_folder
+from resnet_np.training.lint import examine
+from resnet_np.training.loop import predict_logits
 from resnet_np.training.options import Options
+from resnet_np.training.rates import make_schedule
 from resnet_np.training.recalibrate import check_statistics, trainable_norms
 from resnet_np.training.results import write_results
-from resnet_np.training.setup import build_model, find_source, load_splits
+from resnet_np.training.setup import build_model, find_class_weights, find_source, load_splits
 from resnet_np.weights import Contract
 from resnet_np.weights.inspecting import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SAVE_EVERY = 60.0  # seconds: the most that a break costs, without a write in every short epoch
-
 # What may be said together with --resume; all else is taken from the checkpoint.
-CHANGEABLE = ("data", "epochs", "device", "precision", "out", "cache")
+CHANGEABLE = (
+    "data", "epochs", "device", "precision", "out", "cache", "save_every", "save_epochs",
+)  # fmt: skip
 
 
 @dataclass
 class Run:
-    """All that a training run consists of. Epoch n is done when `history` has n entries.
+    """All that a training run consists of, beside the training itself.
 
-    start: the first stage that is trained; `inputs` are what enters it, by split.
-    order: the generator of the image order, one permutation per epoch.
-    fingerprints: of the images of each split. weights: where the tensors of a weight file went.
+    number: of the phase under way, the first is 0. fit: that phase's training.
+    best: keeps the best weights, over all phases; None with --keep last.
+    order: draws the order of the images. history: a record of figures for each epoch, of all
+    phases. fingerprints: of the images of each split. weights: where the tensors of a weight file
+    went.
     """
 
     options: Options
+    folder: Path
+    console: "Console"
     model: ResNet
     contract: Contract
     image_size: int
     splits: dict[str, Images]
     fingerprints: dict[str, str]
     weights: dict[str, Any] | None
-    start: str
-    inputs: dict[str, Inputs]
-    optimizer: Optimizer
     order: np.random.Generator
     history: list[dict[str, Any]]
-    scaler: LossScaler | None
+    number: int = 0
+    fit: Fit | None = None
+    best: KeepBest | None = None
+    saved: str = ""  # what the last checkpoint holds
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.splits["train"].classes
 
-    def save(self, path: Path) -> None:
+    def save(self, name: str = CHECKPOINT) -> None:
         """Write a checkpoint. Raises UserError if it cannot be written."""
+        assert self.fit is not None
         record = {
             "classes": list(self.classes),
             "contract": self.contract.to_record(),
@@ -81,10 +100,13 @@ class Run:
             "history": self.history,
             "fingerprints": self.fingerprints,
             "weights": self.weights,
+            "phase": self.number,
         }
-        if self.scaler is not None:
-            record["scaler"] = self.scaler.state_dict()
-        save_checkpoint(path, self.model, self.optimizer, self.order, record)
+        save_checkpoint(self.folder / name, self.fit, record)
+        if name == CHECKPOINT:
+            done = len(self.history)
+            where = f", in the middle of epoch {done + 1}" if self.fit.batch else ""
+            self.saved = f"after epoch {done}{where}"
 
 
 def finetune(options: Options, resume: Checkpoint | None, console: "Console") -> None:
@@ -101,23 +123,19 @@ def finetune(options: Options, resume: Checkpoint | None, console: "Console") ->
 def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -> None:
     name = "digits" if options.data is None else _run_name(Path(options.data).resolve())
     with result_folder(options.out, name, resume.path if resume else None) as folder:
-        run = _prepare(options, resume, console)
-        try:
-            if resume is None and run.weights is not None and trainable_norms(run.model):
-                with console.status("comparing batch-norm statistics with the images"):
-                    check_statistics(run.model, run.start, run.inputs["train"], options)
-            _train(run, folder / CHECKPOINT, console)
-            run.save(folder / CHECKPOINT)
-            logits = {
-                split: predict_logits(run.model, run.start, inputs, options.batch_size)
-                for split, inputs in run.inputs.items()
-            }
-        except MemoryError as error:
-            if options.device == "cpu":
-                raise
-            error.__traceback__ = None  # it holds on to the arrays of what failed
-            raise _does_not_fit(run, error) from None
-        write_results(folder, logits, run.splits, run.history, run.weights, options, console)
+        run = _prepare(options, resume, folder, console)
+        phases = options.by_phase()
+        for number, phase in enumerate(phases):
+            if resume is not None and _is_done(resume, number, phase):
+                continue
+            if len(phases) > 1:
+                print_line(console, f"phase {number + 1}: from {phase.unfreeze} on")
+            inputs = _begin_phase(run, number, phase, resume)
+            _guarded(run, phase, partial(_train, run, phase))
+        run.save()
+        logits = _guarded(run, phases[-1], partial(_judge, run, phases[-1], inputs))
+        kept = BEST if run.best else CHECKPOINT
+        write_results(folder, kept, logits, run.splits, run.history, run.weights, options, console)
 
 
 def _run_name(source: Path) -> str:
@@ -125,12 +143,29 @@ def _run_name(source: Path) -> str:
     return source.stem if source.is_file() else source.name
 
 
-def _does_not_fit(run: Run, error: MemoryError) -> UserError:
-    """What to say when the GPU's memory was too small."""
-    run.optimizer.zero_grad()
-    train = run.inputs["train"]
-    fits = partial(step_fits, run.model, run.start, run.optimizer, train)
-    return does_not_fit(error, fits, min(run.options.batch_size, len(train.labels)))
+def _is_done(resume: Checkpoint, number: int, phase: Options) -> bool:
+    """Whether the checkpoint was written when this phase had ended."""
+    record = resume.record
+    if number != record.get("phase", 0):
+        return number < record.get("phase", 0)
+    fit = record.get("fit", {"epochs": record["epoch"], "stopped": ""})
+    return fit["epochs"] >= phase.epochs or bool(fit["stopped"])
+
+
+def _guarded(run: Run, phase: Options, work: Callable[[], Any]) -> Any:
+    """Do it. Raises UserError where a GPU has not enough memory for it."""
+    try:
+        return work()
+    except MemoryError as error:
+        if phase.device == "cpu":
+            raise
+        error.__traceback__ = None  # it holds on to the arrays of what failed
+        fit = run.fit
+        assert fit is not None and fit.start is not None
+        fit.optimizer.zero_grad()
+        fits = partial(step_fits, run.model, fit.start, fit.optimizer, fit.train)
+        most = min(phase.batch_size, len(fit.train.labels))
+        raise does_not_fit(error, fits, most) from None
 
 
 def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
@@ -144,14 +179,24 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
         raise UserError(f"{names}: cannot be changed with --resume; leave it out")
     done = checkpoint.record["epoch"]
     options = Options.from_record(checkpoint.record["arguments"])
+    if options.phases and "epochs" in given:
+        raise UserError("--epochs: the phases of this run say it; leave it out")
     options = replace(options, **({"out": None} | given))
-    if options.epochs <= done:
-        raise UserError(f"{checkpoint.path}: has {done} epochs already; say --epochs {done + 1}")
+    phases = options.by_phase()
+    if _is_done(checkpoint, len(phases) - 1, phases[-1]):
+        stopped = checkpoint.record.get("fit", {}).get("stopped")
+        if stopped and done < options.epochs:
+            raise UserError(f"{checkpoint.path}: has stopped after {done} epochs: {stopped}")
+        advice = "" if options.phases else f"; say --epochs {done + 1}"
+        raise UserError(f"{checkpoint.path}: has {done} epochs already{advice}")
     return options
 
 
-def _prepare(options: Options, resume: Checkpoint | None, console: "Console") -> Run:
-    """Images, network, frozen features, optimizer: everything up to the first step."""
+# --- what a run is made of -----------------------------------------------------------------------
+
+
+def _prepare(options: Options, resume: Checkpoint | None, folder: Path, console: "Console") -> Run:
+    """Images and network."""
     if resume is None:
         source = find_source(options)
         contract, size = source.contract, source.image_size
@@ -165,24 +210,22 @@ def _prepare(options: Options, resume: Checkpoint | None, console: "Console") ->
         contract, size = resume.contract, resume.image_size
         splits = load_splits(options, contract, size)
         _check_same_images(resume, splits)
-        model, weights = restore_model(resume), resume.record.get("weights")
+        model, weights = restore_model(resume, to_go_on=True), resume.record.get("weights")
     print_line(console, report.input_line(contract.with_size(size)))
-    model.freeze_before(options.unfreeze)
-    model.to(options.device)
-    start = model.frozen_prefix() or "fc"
-    trunk = Trunk(model, start, contract, options.device, options.precision)
-    inputs = _make_inputs(options, trunk, splits, console)
-    order = np.random.default_rng(options.seed)
+    for mistake in examine(options, splits):
+        print_line(console, f"warning: {mistake}")
     run = Run(
-        options, model, contract, size, splits, _fingerprints(splits), weights, start, inputs,
-        options.make_optimizer(model), order, [],
-        LossScaler() if options.precision == "fp16" else None,
+        options, folder, console, model, contract, size, splits, _fingerprints(splits), weights,
+        np.random.default_rng(options.seed), [],
     )  # fmt: skip
+    if options.keep == "best":
+        run.best = KeepBest(lambda: run.save(BEST), options.watch)
     if resume is not None:
-        restore_run(resume, model, run.optimizer, order)
         run.history = list(resume.record["history"])
-        if run.scaler is not None and "scaler" in resume.record:
-            run.scaler.load_state_dict(resume.record["scaler"])
+        restore_random(resume, model, run.order)
+        known = resume.record.get("fit", {}).get("callbacks", {})
+        if run.best is not None and "KeepBest" in known:
+            run.best.load_state_dict(known["KeepBest"])
     return run
 
 
@@ -207,58 +250,155 @@ def _check_same_images(checkpoint: Checkpoint, splits: dict[str, Images]) -> Non
         )
 
 
-def _make_inputs(
-    options: Options, trunk: Trunk, splits: dict[str, Images], console: "Console"
+def _begin_phase(
+    run: Run, number: int, phase: Options, resume: Checkpoint | None
 ) -> dict[str, Inputs]:
-    """What the trained stages see: features computed now, or each time anew."""
-    if not options.cache or trunk.stop == "stem":
-        return {name: ImageInputs(images, trunk) for name, images in splits.items()}
-    with report.bars(console) as bars:
-        total = sum(len(images.labels) for images in splits.values())
-        task = bars.add_task("frozen features", total=total, figures="images")
-        return dict(cache_features(trunk, splits, lambda done: bars.advance(task, done)))
+    """Make the phase's training. Gives what it is judged by: the inputs of each split."""
+    model, console = run.model, run.console
+    model.freeze_before(phase.unfreeze)
+    model.to(phase.device)
+    start = model.frozen_prefix() or "fc"
+    trunk = Trunk(model, start, run.contract, phase.device, phase.precision)
+    inputs, train = _make_inputs(phase, trunk, run.splits, console)
+    batches = len(split_batches(np.arange(len(train.labels)), phase.batch_size))
+    steps = -(-batches // phase.accumulate)
+    schedule = make_schedule(phase.schedule, phase.warmup, phase.epochs, steps)
+    optimizer = phase.make_optimizer(model)
+    fresh = resume is None or number > resume.record.get("phase", 0)
+    if fresh and run.weights is not None and trainable_norms(model):
+        with console.status("comparing batch-norm statistics with the images"):
+            check_statistics(model, start, train, phase)
+    labels = run.splits["train"].labels
+    rule = Rule(
+        find_class_weights(phase.class_weights, labels, run.classes),
+        phase.label_smoothing, phase.clip, phase.accumulate,
+    )  # fmt: skip
+    run.number = number
+    run.fit = Fit(
+        model, optimizer, train, inputs["validation"],
+        start=start, batch_size=phase.batch_size, order=run.order, schedule=schedule, rule=rule,
+        scaler=LossScaler() if phase.precision == "fp16" else None,
+        average=None if phase.ema is None else MovingAverage(model, phase.ema),
+        callbacks=_callbacks(run, phase), history=run.history,
+    )  # fmt: skip
+    if resume is not None and not fresh:
+        restore_fit(resume, run.fit)
+    return inputs
 
 
-def _train(run: Run, checkpoint: Path, console: "Console") -> None:
-    """Train up to the last epoch, saving now and then. After Ctrl-C, say where it can go on."""
-    images = len(run.inputs["train"].labels)
-    epochs = range(len(run.history) + 1, run.options.epochs + 1)
-    saved_at, saved_epoch = time.monotonic(), 0
+def _callbacks(run: Run, phase: Options) -> list[Callback]:
+    """What happens beside the phase's training. What may end it or write comes last."""
+    callbacks: list[Callback] = [FrozenAudit(run.model)]
+    if run.best is not None:
+        callbacks.append(run.best)
+    if phase.patience is not None:
+        callbacks.append(EarlyStopping(phase.patience, phase.watch))
+    if phase.save_epochs is not None:
+        save = lambda epoch: run.save(f"epoch-{epoch:04}.npz")  # noqa: E731
+        callbacks.append(SaveEpochs(save, phase.save_epochs))
+    return [*callbacks, SaveNowAndThen(run.save, phase.save_every)]
+
+
+def _make_inputs(
+    phase: Options, trunk: Trunk, splits: dict[str, Images], console: "Console"
+) -> tuple[dict[str, Inputs], Inputs]:
+    """What the trained stages see of each split, and what they are trained on.
+
+    Features are computed now, or each time anew. Those of images that change at random are kept for
+    so many views as the options say.
+    """
+    plain: dict[str, Inputs] = {name: ImageInputs(images, trunk) for name, images in splits.items()}
+    keep = phase.cache and trunk.stop != "stem"
+    if phase.augment is None:
+        return (plain := _cached(trunk, splits, console) if keep else plain), plain["train"]
+    augmented = _augmented(phase, splits["train"])
+    if not keep:
+        return plain, ImageInputs(augmented, trunk)
+    views = {f"view {i}": augmented.at(i) for i in range(phase.views)}
+    others = {name: images for name, images in splits.items() if name != "train"}
+    cached = _cached(trunk, others | views, console)
+    kept = {name: cached[name] for name in others}
+    if not views:
+        return plain | kept, ImageInputs(augmented, trunk)
+    return plain | kept, CachedViews([cached[name] for name in views])
+
+
+def _augmented(phase: Options, images: Images) -> AugmentedImages:
+    """The training images as the phase's transforms change them. Raises UserError."""
+    assert phase.augment is not None
     try:
-        with report.bars(console) as bars:
-            task = bars.add_task("training", total=len(epochs) * images, figures="")
-            for i, epoch in enumerate(epochs):
+        augmented = AugmentedImages(images, parse(phase.augment), phase.seed)
+    except UserError as error:
+        raise UserError(f"--augment: {error}") from None
+    if augmented.mixing and phase.views:
+        raise UserError(
+            f"--views: {augmented.mixing[0]} mixes the images of each batch anew, so there are no "
+            "features to keep; leave one of the two out"
+        )
+    augmented.read(np.array([0]))  # what goes wrong with the first one is said before the work
+    return augmented
 
-                def show(progress: Progress, before: int = i * images) -> None:
-                    figures = report.batch_line(progress)
-                    bars.update(task, completed=before + progress.images, figures=figures)
 
-                run.history.append(_one_epoch(run, epoch, show))
-                bars.console.print(report.epoch_line(run.history[-1]), highlight=False)
-                if time.monotonic() - saved_at > SAVE_EVERY:
-                    run.save(checkpoint)
-                    saved_at, saved_epoch = time.monotonic(), epoch
+def _cached(trunk: Trunk, images: dict[str, Images], console: "Console") -> dict[str, Inputs]:
+    """The frozen features of these images, computed now."""
+    with report.bars(console) as bars:
+        total = sum(len(some.labels) for some in images.values())
+        task = bars.add_task("frozen features", total=total, figures="images")
+        return dict(cache_features(trunk, images, lambda done: bars.advance(task, done)))
+
+
+# --- the work ------------------------------------------------------------------------------------
+
+
+class ShowProgress(Callback):
+    """The bar of a training, and a line for each epoch."""
+
+    def __init__(self, bars: Any, epochs: int) -> None:
+        self.bars, self.epochs = bars, epochs
+
+    def on_train_begin(self, fit: Fit) -> None:
+        images = len(fit.train.labels)
+        total, done = self.epochs * images, fit.epochs * images
+        self.task = self.bars.add_task("training", total=total, completed=done, figures="")
+
+    def on_batch_end(self, fit: Fit) -> None:
+        done = fit.epochs * len(fit.train.labels) + fit.seen.images
+        self.bars.update(self.task, completed=done, figures=report.batch_line(fit.seen))
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        self.bars.console.print(report.epoch_line(fit.history[-1]), highlight=False)
+
+
+def _train(run: Run, phase: Options) -> None:
+    """Train up to the phase's end. After Ctrl-C, say where it can go on."""
+    fit = run.fit
+    assert fit is not None
+    try:
+        with report.bars(run.console) as bars:
+            fit.callbacks.insert(0, ShowProgress(bars, phase.epochs))
+            fit.run(phase.epochs)
     except KeyboardInterrupt:
-        if saved_epoch:
+        if run.saved:
             raise KeyboardInterrupt(
-                f"interrupted; --resume {checkpoint} goes on after epoch {saved_epoch}"
+                f"interrupted; --resume {run.folder / CHECKPOINT} goes on {run.saved}"
             ) from None
         raise
+    if fit.stopped:
+        print_line(run.console, f"stopped: {fit.stopped}")
 
 
-def _one_epoch(run: Run, epoch: int, show: Any) -> dict[str, Any]:
-    """Train for one epoch, look at the validation images, and return the figures."""
-    began = time.monotonic()
-    train, validation = run.inputs["train"], run.inputs["validation"]
-    batch_size = run.options.batch_size
-    batches = split_batches(epoch_order(run.order, len(train.labels)), batch_size)
-    seen = train_epoch(run.model, run.start, run.optimizer, train, batches, show, run.scaler)
-    logits = predict_logits(run.model, run.start, validation, batch_size)
+def _judge(run: Run, phase: Options, inputs: dict[str, Inputs]) -> dict[str, np.ndarray]:
+    """The logits of each split, by the weights that are kept. On plain images, not augmented."""
+    fit = run.fit
+    assert fit is not None
+    if run.best is None:
+        return {name: fit.predict(some) for name, some in inputs.items()}
+    best = load_checkpoint(run.folder / BEST)
+    run.model.load_state_dict(best.model)
+    if best.record["phase"] != run.number:  # other stages may have changed since
+        trunk = Trunk(run.model, str(fit.start), run.contract, phase.device, phase.precision)
+        inputs = {name: ImageInputs(images, trunk) for name, images in run.splits.items()}
     return {
-        "epoch": epoch,
-        "train_loss": seen.loss,
-        "train_accuracy": seen.accuracy,
-        "validation_loss": mean_cross_entropy(logits, validation.labels),
-        "validation_accuracy": float((logits.argmax(axis=1) == validation.labels).mean()),
-        "seconds": time.monotonic() - began,
+        name: predict_logits(run.model, fit.start, some, phase.batch_size)
+        for name, some in inputs.items()
     }

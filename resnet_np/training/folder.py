@@ -9,7 +9,7 @@ from pathlib import Path
 from resnet_np.errors import UserError
 
 RUNS = Path("runs")
-CHECKPOINT = "checkpoint.npz"
+CHECKPOINT, BEST = "checkpoint.npz", "best.npz"
 
 
 @contextmanager

@@ -1,14 +1,17 @@
-"""The options of a fine-tuning run, with the names that the command line gives them."""
+"""The options of a fine-tuning run, with the names that the command line and recipes give them."""
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from resnet_np import optim
 from resnet_np.device import DEVICES, PRECISIONS
+from resnet_np.errors import UserError
 from resnet_np.models import STAGES, ResNet
+from resnet_np.training.callbacks import FIGURES
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": partial(optim.SGD, momentum=0.9),
@@ -18,11 +21,32 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
 }
 HEAD_RATES = {"sgd": 0.01, "rmsprop": 0.001, "adam": 0.003, "adamw": 0.003}
 TRUNK_SHARE = 1 / 30  # weights that know something already are moved more carefully than a new head
+KEPT = ("last", "best")
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run that trains other stages than the part before it.
+
+    What is None is as it is for the whole run.
+    """
+
+    unfreeze: str
+    epochs: int
+    lr: float | None = None
+    head_lr: float | None = None
+    schedule: str | None = None
+    warmup: float | None = None
 
 
 @dataclass(frozen=True)
 class Options:
-    """One field for each option of `python -m resnet_np.finetune`, which describes them."""
+    """One field for each option of `python -m resnet_np.finetune`, which describes them.
+
+    A recipe is a TOML file of these names.
+    """
 
     data: str | None = None
     model: str | None = None
@@ -33,16 +57,41 @@ class Options:
     head: tuple[int, ...] = ()
     dropout: float = 0.0
     epochs: int = 20
+    phases: tuple[Phase, ...] = ()
     batch_size: int = 32
+    accumulate: int = 1
     optimizer: str = "adam"
     lr: float | None = None
     head_lr: float | None = None
+    stage_decay: float = 1.0
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: str = "Constant"
+    warmup: float = 0.0
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    class_weights: str | None = None
+    ema: float | None = None
+    augment: str | None = None
+    views: int = 0
+    patience: int | None = None
+    keep: str = "last"
+    watch: str = "validation_loss"
+    save_every: float = 60.0
+    save_epochs: int | None = None
     image_size: int | None = None
     seed: int = 0
     device: str = "cpu"
     precision: str = "fp32"
     out: str | None = None
     cache: bool = True
+
+    def by_phase(self) -> list["Options"]:
+        """The options of each part of the run, at least of one."""
+        if not self.phases:
+            return [self]
+        given = [{k: v for k, v in asdict(p).items() if v is not None} for p in self.phases]
+        return [replace(self, phases=(), **changes) for changes in given]
 
     def learning_rates(self) -> tuple[float, float]:
         """(for the unfrozen stages of the trunk, for the head).
@@ -58,37 +107,60 @@ class Options:
     def make_optimizer(self, model: ResNet) -> optim.Optimizer:
         """The optimizer over all trainable parameters: a group for the trunk's, one for the head's.
 
-        A group without parameters is left out.
+        With stage_decay, each stage of the trunk has a group of its own: layer4 the trunk's rate,
+        each stage before it stage_decay times that of the next (Howard & Ruder 2018, "Universal
+        language model fine-tuning for text classification", section 3.2). A group without
+        parameters is left out. Raises UserError for a momentum that the optimizer does not have.
         """
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        head = [p for name, p in named if name.startswith("fc.")]
-        trunk = [p for name, p in named if not name.startswith("fc.")]
-        rates = zip((trunk, head), self.learning_rates(), strict=True)
-        groups = [{"params": params, "lr": lr} for params, lr in rates if params]
-        return OPTIMIZERS[self.optimizer](groups, lr=HEAD_RATES[self.optimizer])
+        groups: dict[str, dict[str, Any]] = {}
+        lr, head_lr = self.learning_rates()
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                stage = name.partition(".")[0] if name.startswith(("layer", "fc")) else "stem"
+                depth = STAGES.index("layer4") - STAGES.index(stage)
+                rate = head_lr if stage == "fc" else lr * self.stage_decay**depth
+                kind = stage if stage == "fc" or self.stage_decay != 1 else "trunk"
+                groups.setdefault(kind, {"params": [], "lr": rate})["params"].append(p)
+        more = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        given = {name: value for name, value in more.items() if value is not None}
+        if "momentum" in given and self.optimizer.startswith("adam"):
+            raise UserError(f"--momentum: {self.optimizer} has none; it belongs to sgd and rmsprop")
+        make = OPTIMIZERS[self.optimizer]
+        return make([*groups.values()], lr=HEAD_RATES[self.optimizer], **given)
 
     def to_record(self) -> dict[str, Any]:
         """The options as JSON values."""
-        return asdict(self) | {"head": list(self.head)}
+        return asdict(self) | {"head": list(self.head), "phases": [asdict(p) for p in self.phases]}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Options":
         """The inverse of `to_record`. Raises TypeError, ValueError or KeyError if it is none."""
-        options = cls(**record | {"head": tuple(record["head"])})
-        number = int | float  # JSON may say 1 for 1.0
-        numbers = {"dropout": number, "lr": number | None, "head_lr": number | None}
-        for name, kind in (get_type_hints(cls) | numbers | {"head": tuple}).items():
-            if not isinstance(getattr(options, name), kind):
-                raise TypeError(f"{name} cannot be {getattr(options, name)!r}")
-        _check_choice("optimizer", options.optimizer, OPTIMIZERS)
-        _check_choice("unfreeze", options.unfreeze, STAGES)
-        _check_choice("device", options.device, DEVICES)
-        _check_choice("precision", options.precision, PRECISIONS)
-        if min(options.epochs, options.batch_size) < 1:
-            raise ValueError("epochs and batch_size must be 1 or more")
-        if not all(0 <= n < math.inf for n in (options.seed, *options.learning_rates())):
-            raise ValueError("seed and learning rates must be 0 or more")
+        phases = tuple(_checked(Phase(**phase)) for phase in record.get("phases", ()))
+        options = cls(**record | {"head": tuple(record["head"]), "phases": phases})
+        for part in (_checked(options), *options.by_phase()):
+            _check_choice("optimizer", part.optimizer, OPTIMIZERS)
+            _check_choice("unfreeze", part.unfreeze, STAGES)
+            _check_choice("device", part.device, DEVICES)
+            _check_choice("precision", part.precision, PRECISIONS)
+            _check_choice("keep", part.keep, KEPT)
+            _check_choice("watch", part.watch, FIGURES)
+            if min(part.epochs, part.batch_size, part.accumulate) < 1:
+                raise ValueError("epochs, batch_size and accumulate must be 1 or more")
+            if not all(0 <= n < math.inf for n in (part.seed, *part.learning_rates())):
+                raise ValueError("seed and learning rates must be 0 or more")
         return options
+
+
+def _checked(record: Record) -> Record:
+    """The same. Raises TypeError if a field is of another kind than it should be."""
+    for name, kind in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        kinds = get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
+        if float in kinds:  # JSON may say 1 for 1.0
+            kinds = (*kinds, int)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise TypeError(f"{name} cannot be {value!r}")
+    return record
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:

@@ -14,10 +14,11 @@ import numpy as np
 
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
 from resnet_np.training import report
-from resnet_np.training.folder import CHECKPOINT
 from resnet_np.training.metrics import confusion_matrix, judge
 from resnet_np.training.options import Options
 from resnet_np.training.plots import plot_confusion, plot_curves
+from resnet_np.training.recipe import NAME as RECIPE
+from resnet_np.training.recipe import write_recipe
 from resnet_np.weights.atomic import atomic_file
 from resnet_np.weights.inspecting import print_line
 
@@ -30,6 +31,7 @@ SAMPLES = 5  # images from memory that are saved as files, so that there is some
 
 def write_results(
     folder: Path,
+    checkpoint: str,
     logits: Mapping[str, np.ndarray],
     splits: Mapping[str, Images],
     history: list[dict[str, Any]],
@@ -37,9 +39,11 @@ def write_results(
     options: Options,
     console: "Console",
 ) -> None:
-    """Print the table of figures; write history.json, curves.png, confusion.png and, for images
-    without files, samples/. The last line printed is a command that runs. Raises UserError.
+    """Print the table of figures; write history.json, curves.png, confusion.png, recipe.toml and,
+    for images without files, samples/. The last line printed is a command that runs. Raises
+    UserError.
 
+    checkpoint: the name of the one with the weights that gave the logits.
     logits: [N, K] for each split. weights: where the tensors of the weight file went.
     """
     figures = {split: judge(z, splits[split].labels) for split, z in logits.items()}
@@ -60,8 +64,9 @@ def write_results(
     title = f"{last}: {figures[last].accuracy:.1%} of {len(answers)} right"
     plot_confusion(matrix, images.classes, title, folder / CONFUSION)
     example = _example(folder, images)
-    command = [_python(), "-m", "resnet_np.predict", str(folder / CHECKPOINT), str(example)]
-    written = ", ".join((CHECKPOINT, CONFUSION, CURVES, HISTORY))
+    command = [_python(), "-m", "resnet_np.predict", str(folder / checkpoint), str(example)]
+    write_recipe(folder / RECIPE, options)
+    written = ", ".join((checkpoint, CONFUSION, CURVES, HISTORY, RECIPE))
     print_line(console, f"written to {folder}: {written}")
     print_line(console, f"next: {shlex.join(command)}")
 

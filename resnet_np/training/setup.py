@@ -45,7 +45,8 @@ class Source:
 
 def find_source(options: Options) -> Source:
     """Read the weights that the options name. Raises UserError where they contradict each other."""
-    if options.recalibrate and options.unfreeze == "fc":
+    phases = options.by_phase()
+    if options.recalibrate and all(phase.unfreeze == "fc" for phase in phases):
         raise UserError(
             "--recalibrate: belongs to batch norms that are trained; say --unfreeze layer4, or a "
             "stage before it, or leave it out"
@@ -86,7 +87,7 @@ def network_config(file: WeightFile, model: str | None, variant: str | None) -> 
 
 def _from_scratch(options: Options) -> Source:
     assert options.model is not None
-    if options.unfreeze != "stem":
+    if options.by_phase()[0].unfreeze != "stem":
         raise UserError(
             f"--model {options.model} needs --weights FILE; "
             "to train from random weights instead, say --unfreeze stem"
@@ -181,3 +182,27 @@ def _split_digits(size: int, rng: np.random.Generator) -> dict[str, Images]:
         name: ArrayImages(images[indices], labels[indices], tuple(classes))
         for name, indices in parts.items()
     }
+
+
+def find_class_weights(
+    text: str | None, labels: np.ndarray, classes: tuple[str, ...]
+) -> np.ndarray | None:
+    """What --class-weights says: float32 [K], or None. Raises UserError for anything else.
+
+    balanced: N / (K * the class's images), as in scikit-learn; their mean over the images is 1.
+    """
+    if text is None:
+        return None
+    if text == "balanced":
+        counts = np.bincount(labels, minlength=len(classes))
+        return (len(labels) / (len(classes) * counts)).astype(np.float32)
+    try:
+        weights = np.array([float(part) for part in text.split(",")], np.float32)
+    except ValueError:
+        weights = np.array([np.nan], np.float32)
+    if len(weights) != len(classes) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise UserError(
+            f"--class-weights {text}: must be balanced, or {len(classes)} numbers above 0, one for "
+            f"each class: {', '.join(classes)}"
+        )
+    return weights

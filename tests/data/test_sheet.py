@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_np.data.sheet import LINE, MARGIN, augment, draw_sheet, measure_sheet, split_steps
+from resnet_np.data.sheet import LINE, MARGIN, augment, draw_sheet, measure_sheet
 from resnet_np.data.transforms import (
     CenterCrop,
     CutMix,
@@ -13,6 +13,7 @@ from resnet_np.data.transforms import (
     RandomResizedCrop,
     batch_rng,
     image_rng,
+    split_steps,
 )
 from resnet_np.errors import UserError
 

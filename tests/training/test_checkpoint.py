@@ -17,10 +17,13 @@ from resnet_np.optim import SGD, Adam
 from resnet_np.training.checkpoint import (
     FIGURES,
     load_checkpoint,
+    restore_fit,
     restore_model,
-    restore_run,
+    restore_random,
     save_checkpoint,
 )
+from resnet_np.training.features import CachedInputs
+from resnet_np.training.fit import Fit
 from resnet_np.training.options import Options
 from resnet_np.weights import PLAIN, read_npz, save_npz
 
@@ -50,7 +53,8 @@ def test_a_checkpoint_of_format_1_can_still_go_on():
     model = restore_model(checkpoint)
     model.freeze_before(options.unfreeze)
     optimizer, order = options.make_optimizer(model), np.random.default_rng(0)
-    restore_run(checkpoint, model, optimizer, order)
+    restore_random(checkpoint, model, order)
+    restore_fit(checkpoint, a_fit(model, optimizer, order))
     steps = {value for n, value in optimizer.state_dict()["state"].items() if n.endswith("step")}
     assert steps == {checkpoint.record["epoch"] * 2}
     assert order.bit_generator.state == checkpoint.record["random"]["order"]
@@ -69,6 +73,12 @@ def test_no_entry_is_a_pickle():
     assert not any(b"'|O'" in header for header in headers)
 
 
+def a_fit(model, optimizer, order) -> Fit:
+    """A training that has not begun."""
+    nothing = CachedInputs(np.zeros((2, 1), np.float32), np.zeros(2, np.int64), "cpu")
+    return Fit(model, optimizer, nothing, nothing, order=order)
+
+
 @pytest.fixture
 def saved(tmp_path):
     """A checkpoint, written with SGD after one step."""
@@ -82,7 +92,7 @@ def saved(tmp_path):
         "history": [dict.fromkeys(FIGURES, 1.0)],
     }  # fmt: skip
     path = tmp_path / "checkpoint.npz"
-    save_checkpoint(path, model, optimizer, np.random.default_rng(5), record)
+    save_checkpoint(path, a_fit(model, optimizer, np.random.default_rng(5)), record)
     return path, model, optimizer
 
 
@@ -94,7 +104,8 @@ def test_everything_comes_back(saved):
         assert np.array_equal(again.state_dict()[name], array)
     assert (again.contract, again.classes) == (PLAIN, tuple("abcde"))
     twin, order = SGD(again.parameters(), 0.5), np.random.default_rng(0)
-    restore_run(checkpoint, again, twin, order)
+    restore_random(checkpoint, again, order)
+    restore_fit(checkpoint, a_fit(again, twin, order))
     ours, theirs = optimizer.state_dict(), twin.state_dict()
     assert ours["groups"] == theirs["groups"]
     assert all(np.array_equal(theirs["state"][k], v) for k, v in ours["state"].items())
@@ -105,7 +116,7 @@ def test_another_optimizer_cannot_go_on(saved):
     path, model, _ = saved
     checkpoint = load_checkpoint(path, to_go_on=True)
     with pytest.raises(UserError, match="was trained with SGD, not Adam"):
-        restore_run(checkpoint, model, Adam(model.parameters()), np.random.default_rng(0))
+        restore_fit(checkpoint, a_fit(model, Adam(model.parameters()), np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize(
@@ -152,10 +163,22 @@ def test_damaged_and_foreign_checkpoints_are_refused(saved, tmp_path, change, me
         (lambda r: r.update(images=None), "images is None"),
         (lambda r: r.update(arguments=[]), "record is damaged"),
         (lambda r: r["arguments"].update(wings=2), "wings"),
+        (lambda r: r["arguments"].update(watch="wings"), "watch is 'wings', not one of"),
+        (lambda r: r["arguments"].update(phases=[{"epochs": 1}]), "record is damaged"),
+        (lambda r: r["arguments"].update(phases=[{"unfreeze": "pod", "epochs": 1}]), "'pod'"),
+        (lambda r: r.update(phase=2), "phase is 2, of 1"),
+        (lambda r: r.update(fit=[]), "fit is []"),
+        (lambda r: r["fit"].update(epochs="1"), "epochs of fit is '1'"),
+        (lambda r: r["fit"].update(batch=-1), "batch of fit is -1"),
+        (lambda r: r["fit"].update(progress=["a"]), "cannot go on from it"),
+        (lambda r: r["fit"].pop("callbacks"), "cannot go on from it"),
         (lambda r: r["arguments"].update(optimizer="lion"), "'lion', not one of sgd, rmsprop"),
         (lambda r: r["arguments"].update(unfreeze="all"), "unfreeze is 'all'"),
         (lambda r: r["arguments"].update(batch_size="32"), "batch_size cannot be '32'"),
-        (lambda r: r["arguments"].update(batch_size=0), "batch_size must be 1 or more"),
+        (
+            lambda r: r["arguments"].update(batch_size=0),
+            "batch_size and accumulate must be 1",
+        ),
         (lambda r: r["arguments"].update(seed=-1), "seed and learning rates must be 0 or more"),
         (lambda r: r["arguments"].update(lr=float("nan")), "seed and learning rates must be"),
         (lambda r: r["arguments"].update(head=3), "record is damaged"),
@@ -172,6 +195,8 @@ def test_a_damaged_record_of_a_run_is_refused(saved, tmp_path, change, message):
         checkpoint = load_checkpoint(tmp_path / "odd.npz", to_go_on=True)
         model = restore_model(checkpoint)
         optimizer = Options.from_record(checkpoint.record["arguments"]).make_optimizer(model)
-        restore_run(checkpoint, model, optimizer, np.random.default_rng(0))
+        order = np.random.default_rng(0)
+        restore_random(checkpoint, model, order)
+        restore_fit(checkpoint, a_fit(model, optimizer, order))
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)

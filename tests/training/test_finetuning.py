@@ -20,6 +20,7 @@ from resnet_np.errors import UserError
 from resnet_np.training import finetuning, recalibrate, results, setup
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
 from resnet_np.training.finetuning import finetune, resumed_options
+from resnet_np.training.fit import Fit
 from resnet_np.training.options import Options
 from resnet_np.training.predictor import Predictor
 from resnet_np.weights import read, read_npz, save_npz
@@ -104,7 +105,7 @@ def test_a_run_learns_and_leaves_its_files(full_run, tmp_path):
     checkpoint = full_run("a", epochs=15, lr=0.03)
     folder = tmp_path / "a"
     assert sorted(os.listdir(folder)) == [
-        "checkpoint.npz", "confusion.png", "curves.png", "history.json",
+        "checkpoint.npz", "confusion.png", "curves.png", "history.json", "recipe.toml",
     ]  # fmt: skip
     record = json.loads((folder / "history.json").read_text())
     assert record["figures"]["test"]["accuracy"] >= 0.8
@@ -207,21 +208,20 @@ def test_a_full_disk_leaves_nothing_behind(run, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch, request):
-    one_epoch = finetuning._one_epoch
+    train_epoch = Fit.train_epoch
 
-    def interrupted_in_the_third(run, epoch, show):
-        if epoch == 3:
+    def interrupted_in_the_third(fit):
+        if len(fit.history) == 2:
             signal.raise_signal(signal.SIGINT)
             time.sleep(1)
-        return one_epoch(run, epoch, show)
+        train_epoch(fit)
 
-    monkeypatch.setattr(finetuning, "SAVE_EVERY", -1.0)
-    monkeypatch.setattr(finetuning, "_one_epoch", interrupted_in_the_third)
+    monkeypatch.setattr(Fit, "train_epoch", interrupted_in_the_third)
     # A shell starts what it runs in the background with Ctrl-C ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-    with pytest.raises(KeyboardInterrupt, match=r"--resume .*a/checkpoint\.npz .* epoch 2"):
-        run("a", epochs=5)
+    with pytest.raises(KeyboardInterrupt, match=r"--resume .*a/checkpoint.npz goes on after .* 2$"):
+        run("a", epochs=5, save_every=0.0)
     assert os.listdir(tmp_path / "a") == ["checkpoint.npz"]
     assert load_checkpoint(tmp_path / "a" / "checkpoint.npz", True).record["epoch"] == 2
 

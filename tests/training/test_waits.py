@@ -9,10 +9,11 @@ from small_network import small_network
 from standins.card import stand_in
 
 from resnet_np import Tensor, cross_entropy
-from resnet_np.data.loader import ArrayImages, split_batches
+from resnet_np.data.loader import ArrayImages
 from resnet_np.errors import UserError
 from resnet_np.optim import SGD
-from resnet_np.training import loop
+from resnet_np.training import fit as fitting
+from resnet_np.training.callbacks import Callback
 from resnet_np.training.features import (
     AT_ONCE,
     CachedInputs,
@@ -21,7 +22,8 @@ from resnet_np.training.features import (
     batches_of,
     cache_features,
 )
-from resnet_np.training.loop import Progress, predict_logits, train_epoch
+from resnet_np.training.fit import Fit
+from resnet_np.training.loop import Progress, predict_logits
 from resnet_np.weights.contract import KERAS_CAFFE, PLAIN, TORCHVISION
 
 N, K = 40, 5
@@ -52,9 +54,15 @@ def cached(device: str) -> CachedInputs:
 
 def an_epoch(inputs: Any, model: Any, start: str, lr: float = 0.01) -> tuple[Progress, list]:
     seen: list[Progress] = []
-    batches = split_batches(ALL, 8)
-    final = train_epoch(model, start, SGD(model.parameters(), lr), inputs, batches, seen.append)
-    return final, seen
+
+    class Look(Callback):
+        def on_batch_end(self, fit: Fit) -> None:
+            seen.append(fit.seen)
+
+    optimizer = SGD([p for p in model.parameters() if p.requires_grad], lr)
+    fit = Fit(model, optimizer, inputs, inputs, start=start, batch_size=8, callbacks=[Look()])
+    fit.train_epoch()
+    return fit.seen, seen
 
 
 # --- features ------------------------------------------------------------------------------------
@@ -121,7 +129,7 @@ def test_features_are_those_of_the_cpu(card):
 @pytest.mark.parametrize(("stage", "size"), [("stem", 8 * IMAGE), ("fc", 8 * 32 * 4)])
 def test_an_epoch_waits_for_nothing_but_its_figures(card, monkeypatch, stage, size):
     """Batches go there once, as they lie; two figures come back at each look."""
-    monkeypatch.setattr(loop, "LOOK_EVERY", np.inf)
+    monkeypatch.setattr(fitting, "LOOK_EVERY", np.inf)
     trunk = trunk_before(stage, "gpu")
     inputs = cached("gpu") if stage == "fc" else ImageInputs(IMAGES, trunk)
     record = card.standin.record
@@ -137,7 +145,7 @@ def test_an_epoch_waits_for_nothing_but_its_figures(card, monkeypatch, stage, si
 
 
 def test_the_figures_are_those_of_the_cpu(card, monkeypatch):
-    monkeypatch.setattr(loop, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(fitting, "LOOK_EVERY", 0.0)
     found = {}
     for device in ("cpu", "gpu"):
         trunk = trunk_before("layer4", device)
@@ -153,7 +161,7 @@ def test_the_figures_are_those_of_the_cpu(card, monkeypatch):
 
 @pytest.mark.parametrize("every", [0.0, np.inf])
 def test_a_loss_that_is_not_finite_is_noticed(card, monkeypatch, every):
-    monkeypatch.setattr(loop, "LOOK_EVERY", every)
+    monkeypatch.setattr(fitting, "LOOK_EVERY", every)
     for device in ("cpu", "gpu"):
         model = trunk_before("fc", device).model
         with pytest.raises(UserError, match="no longer a finite number; use a smaller --lr"):

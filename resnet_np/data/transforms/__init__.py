@@ -30,10 +30,11 @@ from resnet_np.data.transforms.geometry import (
     Resize,
 )
 from resnet_np.data.transforms.mixing import BatchTransform, CutMix, MixUp
-from resnet_np.data.transforms.naming import TRANSFORMS, make, parse
+from resnet_np.data.transforms.naming import TRANSFORMS, make, parse, split_steps
 
 __all__ = [
     "TRANSFORMS", "BatchTransform", "CenterCrop", "ColorJitter", "Compose", "CutMix", "KerasAffine",
     "MixUp", "RandAugment", "RandomErasing", "RandomHorizontalFlip", "RandomResizedCrop",
     "RandomRotation", "Resize", "Transform", "batch_rng", "image_rng", "make", "parse",
+    "split_steps",
 ]  # fmt: skip

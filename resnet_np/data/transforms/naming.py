@@ -1,11 +1,11 @@
 """Transforms from text: by the name of their class and its arguments."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from resnet_np.data.transforms.base import Transform
+from resnet_np.data.transforms.base import Compose, Transform
 from resnet_np.data.transforms.colour import ColorJitter, RandAugment
 from resnet_np.data.transforms.geometry import (
     CenterCrop,
@@ -26,6 +26,9 @@ TRANSFORMS: dict[str, type[Transform] | type[BatchTransform]] = {
         ColorJitter, RandAugment, RandomErasing, MixUp, CutMix,
     )
 }  # fmt: skip
+
+
+Call = tuple[str, list[Any], list[tuple[str, Any]]]  # name, arguments by place, and by name
 
 
 def make(name: str, arguments: Mapping[str, Any]) -> Transform | BatchTransform:
@@ -55,18 +58,31 @@ def parse(text: str) -> list[Transform | BatchTransform]:
     Raises UserError where it is no list of calls, each with plain numbers, words and tuples.
     """
     try:
-        calls = ast.parse(f"[{text}]", mode="eval").body
-        called = [_read_call(c) for c in (calls.elts if isinstance(calls, ast.List) else [calls])]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        calls = read_calls(text)
+    except ValueError:
         raise UserError(
             f"{text!r} is no list of transforms; write them like "
             "'RandomResizedCrop(224), RandomHorizontalFlip()'"
         ) from None
-    return [make(name, _name_arguments(name, places, named)) for name, places, named in called]
+    return [make(name, _name_arguments(name, places, named)) for name, places, named in calls]
 
 
-def _read_call(call: ast.expr) -> tuple[str, list[Any], list[tuple[str, Any]]]:
-    """(name, arguments by place, arguments by name). Raises ValueError if it is no plain call."""
+def read_calls(text: str) -> list[Call]:
+    """The calls that a text such as "Step(7), Cosine" is a list of. Nothing is run.
+
+    Raises ValueError if it is anything else than that, with plain numbers, words and tuples.
+    """
+    try:
+        listed = ast.parse(f"[{text}]", mode="eval").body
+        return [_read_call(c) for c in (listed.elts if isinstance(listed, ast.List) else [listed])]
+    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_call(call: ast.expr) -> Call:
+    """Raises ValueError if it is no plain call."""
+    if isinstance(call, ast.Name):
+        return call.id, [], []
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
         raise ValueError("no call")
     named = [(word.arg, ast.literal_eval(word.value)) for word in call.keywords if word.arg]
@@ -84,3 +100,18 @@ def _name_arguments(name: str, places: list[Any], named: list[tuple[str, Any]]) 
     if len(places) > len(names) or len(dict(given)) < len(given):
         raise UserError(f"{name}: an argument too many; it has {', '.join(names)}")
     return dict(given)
+
+
+def split_steps(
+    steps: Sequence[Transform | BatchTransform],
+) -> tuple[Compose, list[BatchTransform]]:
+    """(what happens to each image, what happens to the batch).
+
+    Raises UserError if an image transform stands behind one of a batch: it could not be done.
+    """
+    single = [step for step in steps if isinstance(step, Transform)]
+    mixing = [step for step in steps if isinstance(step, BatchTransform)]
+    if [*steps] != [*single, *mixing]:
+        name = type(mixing[0]).__name__
+        raise UserError(f"{name} mixes whole batches: it must stand behind {single[-1]}")
+    return Compose(single), mixing

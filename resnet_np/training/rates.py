@@ -1,0 +1,82 @@
+"""Learning rates over the epochs of a run, from text such as "Cosine" or "Step(7, gamma=0.5)"."""
+
+import inspect
+from collections.abc import Callable
+
+from resnet_np.data.transforms.naming import read_calls
+from resnet_np.errors import UserError
+from resnet_np.optim.schedules import (
+    Constant,
+    Cosine,
+    MultiStep,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    Step,
+    WarmUp,
+)
+
+# What can be said, with its arguments; all times are in epochs.
+SCHEDULES = {
+    "Constant": "the same rate all the time",
+    "Step(size, gamma=0.1)": "times gamma every `size` epochs",
+    "MultiStep(milestones, gamma=0.1)": "times gamma at each epoch of a tuple",
+    "Exponential(gamma)": "times gamma every epoch",
+    "Cosine(least=0.0)": "down to `least` of it at the end, along half a cosine",
+    "OneCycle(rise=0.3, div=25, final_div=10000)": "up in `rise` of the time, then down",
+    "ReduceOnPlateau(factor=0.1, patience=10)": "times factor when the validation loss stops",
+}
+
+
+def make_schedule(text: str, warmup: float, epochs: int, steps: int) -> Schedule:
+    """The schedule for so many epochs of so many optimizer steps.
+
+    warmup : epochs in which the rates rise from 0; the schedule begins behind them
+
+    Raises UserError for a text that is no schedule, or has wrong arguments.
+    """
+    rising = round(warmup * steps)
+    left = epochs * steps - rising
+    if left < 2 and rising:
+        raise UserError(f"--warmup {warmup:g}: must be less than the {epochs} epochs of training")
+
+    # Each name's arguments are those of the function, so that they are checked as Python does it.
+    def step(size: float, gamma: float = 0.1) -> Schedule:
+        return Step(round(size * steps), gamma)
+
+    def multi_step(milestones: tuple[float, ...], gamma: float = 0.1) -> Schedule:
+        return MultiStep(tuple(round(m * steps) for m in milestones), gamma)
+
+    def exponential(gamma: float) -> Schedule:
+        return Step(steps, gamma)
+
+    def cosine(least: float = 0.0) -> Schedule:
+        return Cosine(left, least)
+
+    def one_cycle(rise: float = 0.3, div: float = 25.0, final_div: float = 1e4) -> Schedule:
+        return OneCycle(max(2, left), rise, div, final_div)
+
+    def plateau(factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
+                cooldown: int = 0, least: float = 0.0) -> Schedule:  # fmt: skip
+        return ReduceOnPlateau(factor, patience, "min", threshold, cooldown, least)
+
+    known: dict[str, Callable[..., Schedule]] = {
+        "Constant": Constant, "Step": step, "MultiStep": multi_step, "Exponential": exponential,
+        "Cosine": cosine, "OneCycle": one_cycle, "ReduceOnPlateau": plateau,
+    }  # fmt: skip
+    schedule = _call(text, known)
+    return WarmUp(rising, schedule) if rising else schedule
+
+
+def _call(text: str, known: dict[str, Callable[..., Schedule]]) -> Schedule:
+    try:
+        ((name, places, named),) = read_calls(text)
+    except ValueError:
+        name = text
+    if name not in known:
+        raise UserError(f"--schedule {text}: there is none; there are {', '.join(SCHEDULES)}")
+    try:
+        inspect.signature(known[name]).bind(*places, **dict(named))
+        return known[name](*places, **dict(named))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--schedule {text}: {error}") from None
