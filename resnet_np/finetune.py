@@ -5,6 +5,7 @@ Without arguments: the handwritten digits that scikit-learn brings along, with t
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from resnet_np.command import (
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from resnet_np.training.options import Phase
 
 
-PHASE = {"unfreeze": str, "epochs": count, "lr": rate, "head_lr": rate, "schedule": str,
-         "warmup": rate}  # fmt: skip
+PHASE: dict[str, Callable[[str], Any]] = {
+    "unfreeze": str, "epochs": count, "lr": rate, "head_lr": rate, "schedule": str, "warmup": rate,
+}  # fmt: skip
 
 
 def phase(text: str) -> "Phase":

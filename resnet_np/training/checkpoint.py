@@ -51,8 +51,8 @@ FIGURES = (
 
 # Where the training of a checkpoint without "fit" stands.
 BETWEEN_EPOCHS: dict[str, Any] = {
-    "batch": 0, "progress": (), "seconds": 0.0, "waiting": 0.0, "plateau": None, "stopped": "",
-    "callbacks": {},
+    "batch": 0, "progress": (0, 0.0, 0.0), "seconds": 0.0, "waiting": 0.0, "plateau": None,
+    "stopped": "", "callbacks": {},
 }  # fmt: skip
 
 
@@ -129,7 +129,8 @@ def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Che
             _check_run(record)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path}: its record is damaged: {error}") from error
-    return Checkpoint(os.fspath(path), *parts.values(), record, *facts)
+    model, optimizer, trained = parts.values()
+    return Checkpoint(os.fspath(path), model, optimizer, trained, record, *facts)
 
 
 def _facts(record: dict[str, Any]) -> tuple[tuple[str, ...], Contract, int]:

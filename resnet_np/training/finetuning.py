@@ -1,6 +1,6 @@
 """The main job, from options to a fine-tuned network and its figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,14 @@ from resnet_np.training.checkpoint import (
     restore_random,
     save_checkpoint,
 )
-from resnet_np.training.features import CachedViews, ImageInputs, Inputs, Trunk, cache_features
+from resnet_np.training.features import (
+    CachedInputs,
+    CachedViews,
+    ImageInputs,
+    Inputs,
+    Trunk,
+    cache_features,
+)
 from resnet_np.training.fit import Fit, Rule
 from resnet_np.training.fitting import does_not_fit, step_fits
 from resnet_np.training.folder import BEST, CHECKPOINT, result_folder
@@ -307,20 +314,21 @@ def _make_inputs(
     Features are computed now, or each time anew. Those of images that change at random are kept for
     so many views as the options say.
     """
-    plain: dict[str, Inputs] = {name: ImageInputs(images, trunk) for name, images in splits.items()}
+    anew: dict[str, Inputs] = {name: ImageInputs(images, trunk) for name, images in splits.items()}
     keep = phase.cache and trunk.stop != "stem"
     if phase.augment is None:
-        return (plain := _cached(trunk, splits, console) if keep else plain), plain["train"]
+        inputs = anew | _cached(trunk, splits, console) if keep else anew
+        return inputs, inputs["train"]
     augmented = _augmented(phase, splits["train"])
     if not keep:
-        return plain, ImageInputs(augmented, trunk)
+        return anew, ImageInputs(augmented, trunk)
     views = {f"view {i}": augmented.at(i) for i in range(phase.views)}
     others = {name: images for name, images in splits.items() if name != "train"}
     cached = _cached(trunk, others | views, console)
-    kept = {name: cached[name] for name in others}
-    if not views:
-        return plain | kept, ImageInputs(augmented, trunk)
-    return plain | kept, CachedViews([cached[name] for name in views])
+    train = (
+        CachedViews([cached[name] for name in views]) if views else ImageInputs(augmented, trunk)
+    )
+    return anew | {name: cached[name] for name in others}, train
 
 
 def _augmented(phase: Options, images: Images) -> AugmentedImages:
@@ -339,12 +347,14 @@ def _augmented(phase: Options, images: Images) -> AugmentedImages:
     return augmented
 
 
-def _cached(trunk: Trunk, images: dict[str, Images], console: "Console") -> dict[str, Inputs]:
+def _cached(
+    trunk: Trunk, images: Mapping[str, Images], console: "Console"
+) -> dict[str, CachedInputs]:
     """The frozen features of these images, computed now."""
     with report.bars(console) as bars:
         total = sum(len(some.labels) for some in images.values())
         task = bars.add_task("frozen features", total=total, figures="images")
-        return dict(cache_features(trunk, images, lambda done: bars.advance(task, done)))
+        return cache_features(trunk, images, lambda done: bars.advance(task, done))
 
 
 # --- the work ------------------------------------------------------------------------------------

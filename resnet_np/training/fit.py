@@ -232,7 +232,8 @@ class Fit:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Stand where `saved` was taken. Raises KeyError, TypeError or ValueError if it is none."""
         self.epochs, self.batch = int(saved["epochs"]), int(saved["batch"])
-        self.progress = Progress(*map(float, saved["progress"]))
+        images, loss, accuracy = saved["progress"]
+        self.progress = Progress(int(images), float(loss), float(accuracy))
         self.seconds, self.waiting.seconds = float(saved["seconds"]), float(saved["waiting"])
         self.order.bit_generator.state = self._order_state = saved["order"]
         if self.plateau is not None:
