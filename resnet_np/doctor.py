@@ -6,16 +6,8 @@ Exit status: 0 if nothing was found, 1 if something was, 2 for bad arguments.
 import json
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 from resnet_np.command import Parser, at_least, run_command
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from resnet_np.data.doctor import Diagnosis
-
-SHOWN = 3  # findings of one kind on the screen
 
 
 def make_parser() -> Parser:
@@ -71,48 +63,10 @@ def main() -> None:
         )
         if file is not None:
             file.write(f"{json.dumps(diagnosis.to_record(), indent=1)}\n".encode())
-    show(diagnosis, Console())
+    report.print_diagnosis(Console(), diagnosis)
     if diagnosis.findings:
+        print(f"{len(diagnosis.findings)} findings; --json FILE writes all of them to a file.")
         sys.exit(1)
-
-
-def show(diagnosis: "Diagnosis", console: "Console") -> None:
-    """How many images there are, and a table with one row for each kind of finding."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from resnet_np.data.doctor import KINDS
-    from resnet_np.errors import one_line
-
-    print(one_line(summary(diagnosis)))
-    if not diagnosis.findings:
-        print("Nothing was found.")
-        return
-    table = Table("times", show_lines=True)
-    table.add_column("found, and what to do", ratio=2)
-    table.add_column("where", overflow="fold", ratio=3)  # paths are shown whole
-    for kind, (title, advice) in KINDS.items():
-        lines = [
-            one_line(f"{' = '.join(found.paths)} ({found.detail})".strip().removesuffix(" ()"))
-            for found in diagnosis.findings
-            if found.kind == kind
-        ]
-        if lines:
-            more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-            where = Text("\n".join([*lines[:SHOWN], *more]))
-            table.add_row(str(len(lines)), f"{title}: {advice}", where)
-    console.print(table)
-    print(f"{len(diagnosis.findings)} findings; --json FILE writes all of them to a file.")
-
-
-def summary(diagnosis: "Diagnosis") -> str:
-    """One line: how many images of which kind."""
-    classes = next(iter(diagnosis.counts.values()))
-    parts = [f"{sum(n.values())} {split}" for split, n in diagnosis.counts.items()]
-    return (
-        f"{diagnosis.source}: {diagnosis.images} images in {len(classes)} classes "
-        f"({', '.join(parts)}), {diagnosis.unlabelled} unlabelled"
-    )
 
 
 if __name__ == "__main__":

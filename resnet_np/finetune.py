@@ -112,6 +112,13 @@ def make_parser() -> Parser:
         help="compute the frozen features anew in every epoch; same result, more slowly",
     )
 
+    add(
+        "--no-doctor",
+        dest="doctor",
+        action="store_false",
+        help="do not look for damaged, doubled and leaking images first",
+    )
+
     add = parser.add_argument_group("network").add_argument
     add("--model", choices=sorted(MODELS), help="v1.5 (torchvision) or v1 (Keras)")
     add(

@@ -1,5 +1,6 @@
 """The main job, from options to a fine-tuned network and its figures."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_np.data.augmented import AugmentedImages
+from resnet_np.data.doctor import Diagnosis
+from resnet_np.data.doctor import examine as diagnose
 from resnet_np.data.loader import Images, split_batches
 from resnet_np.data.transforms import parse
 from resnet_np.device import require
@@ -47,6 +50,7 @@ from resnet_np.training.folder import BEST, CHECKPOINT, result_folder
 from resnet_np.training.lint import examine
 from resnet_np.training.loop import predict_logits
 from resnet_np.training.options import Options
+from resnet_np.training.page import Outcome
 from resnet_np.training.rates import make_schedule
 from resnet_np.training.recalibrate import check_statistics, trainable_norms
 from resnet_np.training.results import write_results
@@ -88,6 +92,7 @@ class Run:
     number: int = 0
     fit: Fit | None = None
     best: KeepBest | None = None
+    diagnosis: Diagnosis | None = None
     saved: str = ""  # what the last checkpoint holds
 
     @property
@@ -128,6 +133,7 @@ def finetune(options: Options, resume: Checkpoint | None, console: "Console") ->
 
 
 def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -> None:
+    began = time.monotonic()
     name = "digits" if options.data is None else _run_name(Path(options.data).resolve())
     with result_folder(options.out, name, resume.path if resume else None) as folder:
         run = _prepare(options, resume, folder, console)
@@ -141,8 +147,11 @@ def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -
             _guarded(run, phase, partial(_train, run, phase))
         run.save()
         logits = _guarded(run, phases[-1], partial(_judge, run, phases[-1], inputs))
-        kept = BEST if run.best else CHECKPOINT
-        write_results(folder, kept, logits, run.splits, run.history, run.weights, options, console)
+        outcome = Outcome(
+            options, BEST if run.best else CHECKPOINT, logits, run.splits, run.history, run.weights,
+            run.diagnosis, time.monotonic() - began,
+        )  # fmt: skip
+        write_results(folder, outcome, console)
 
 
 def _run_name(source: Path) -> str:
@@ -204,9 +213,12 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
 
 def _prepare(options: Options, resume: Checkpoint | None, folder: Path, console: "Console") -> Run:
     """Images and network."""
+    diagnosis = None
     if resume is None:
         source = find_source(options)
         contract, size = source.contract, source.image_size
+        if options.data is not None and options.doctor:
+            diagnosis = _look_at(options.data, size, console)
         splits = load_splits(options, contract, size)
         model, loaded = build_model(source, len(splits["train"].classes), options)
         model.contract, model.classes = contract, splits["train"].classes
@@ -223,7 +235,7 @@ def _prepare(options: Options, resume: Checkpoint | None, folder: Path, console:
         print_line(console, f"warning: {mistake}")
     run = Run(
         options, folder, console, model, contract, size, splits, _fingerprints(splits), weights,
-        np.random.default_rng(options.seed), [],
+        np.random.default_rng(options.seed), [], diagnosis=diagnosis,
     )  # fmt: skip
     if options.keep == "best":
         run.best = KeepBest(lambda: run.save(BEST), options.watch)
@@ -234,6 +246,18 @@ def _prepare(options: Options, resume: Checkpoint | None, folder: Path, console:
         if run.best is not None and "KeepBest" in known:
             run.best.load_state_dict(known["KeepBest"])
     return run
+
+
+def _look_at(source: str, size: int, console: "Console") -> Diagnosis:
+    """What the data doctor says of the images, also shown as a table."""
+    with report.bars(console, passing=True) as bars:
+        task = bars.add_task("looking at all images", total=None, figures="")
+        diagnosis = diagnose(
+            source, size, begin=lambda count: bars.update(task, total=count),
+            advance=lambda done: bars.advance(task, done),
+        )  # fmt: skip
+    report.print_diagnosis(console, diagnosis)
+    return diagnosis
 
 
 def _fingerprints(splits: dict[str, Images]) -> dict[str, str]:

@@ -85,6 +85,7 @@ class Options:
     precision: str = "fp32"
     out: str | None = None
     cache: bool = True
+    doctor: bool = True
 
     def by_phase(self) -> list["Options"]:
         """The options of each part of the run, at least of one."""

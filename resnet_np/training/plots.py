@@ -1,7 +1,10 @@
-"""Two pictures of a training run, as PNG files, without a screen."""
+"""Pictures of a training run, drawn without a screen: as PNG files, or as SVG inside a page."""
 
+import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 MANY_CLASSES = 25  # above this, numbers in the cells of a confusion matrix cannot be read
 
 
-def plot_curves(history: list[dict[str, Any]], path: str | os.PathLike[str]) -> None:
+def draw_curves(history: list[dict[str, Any]]) -> "Figure":
     """Loss and accuracy by epoch, training and validation, side by side.
 
     history: one record per epoch with `epoch`, `train_loss`, `train_accuracy`, `validation_loss`
@@ -33,12 +36,10 @@ def plot_curves(history: list[dict[str, Any]], path: str | os.PathLike[str]) -> 
         axes.set_title(quantity)
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, path)
+    return figure
 
 
-def plot_confusion(
-    matrix: np.ndarray, classes: tuple[str, ...], title: str, path: str | os.PathLike[str]
-) -> None:
+def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> "Figure":
     """The confusion matrix [K, K]: true classes as rows, answers as columns, shaded row by row."""
     k = len(classes)
     side = min(3 + 0.45 * k, 20)
@@ -58,7 +59,7 @@ def plot_confusion(
             color = "white" if shares[row, column] > 0.5 else "black"
             number = str(matrix[row, column])
             axes.text(column, row, number, ha="center", va="center", color=color)
-    _save(figure, path)
+    return figure
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -71,8 +72,25 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    with atomic_file(path) as file, warnings.catch_warnings():
-        # A letter that the font lacks becomes a box, which everybody sees.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
+def save_png(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Write the picture, whole or not at all. Raises UserError."""
+    with atomic_file(path) as file, _any_letter():
         figure.savefig(file, format="png", dpi=110)
+
+
+def to_svg(figure: "Figure") -> str:
+    """The picture as an element of a page; the same text for the same picture."""
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    with _any_letter(), rc_context({"svg.hashsalt": "resnet_np", "svg.fonttype": "path"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+@contextmanager
+def _any_letter() -> Iterator[None]:
+    """A letter that the font lacks becomes a box, which everybody sees: no warning is needed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield

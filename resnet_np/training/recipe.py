@@ -27,7 +27,6 @@ from typing import Any
 
 from resnet_np.errors import UserError
 from resnet_np.training.options import Options
-from resnet_np.weights.atomic import atomic_file
 
 NAME = "recipe.toml"
 MOST_BYTES = 2**20  # a recipe is a page of text
@@ -58,10 +57,9 @@ def recipe_words(path: str | os.PathLike[str]) -> list[str]:
             for table in tables:
                 changes = (f"{k.replace('-', '_')}={_text(path, k, v)}" for k, v in table.items())
                 words.append("--phase=" + "; ".join(changes))
-        elif option == "--cache" and value is False:
-            words.append("--no-cache")
         elif isinstance(value, bool):
-            words += [option] if value and option != "--cache" else []
+            if value != getattr(Options, key.replace("-", "_")):  # what needs no word
+                words.append(option if value else option.replace("--", "--no-"))
         elif value != []:  # no hidden layers, for example
             words.append(f"{option}={_text(path, key, value)}")
     return words
@@ -76,17 +74,16 @@ def _text(path: str | os.PathLike[str], key: str, value: Any) -> str:
     raise UserError(f"{path}: {key} must be a text, a number or a list of numbers")
 
 
-def write_recipe(path: Path, options: Options) -> None:
-    """Every option of a run as a recipe. Those that are None are left out."""
-    record = asdict(options)
+def recipe_text(options: Options) -> str:
+    """Every option of a run as a recipe. Those that are None are left out, and `out`."""
+    record = asdict(options) | {"out": None}
     phases = record.pop("phases")
     if phases:  # they say it
         record.pop("unfreeze"), record.pop("epochs")
     lines = _lines(record)
     for phase in phases:
         lines += ["", "[[phases]]", *_lines(phase)]
-    with atomic_file(path) as file:
-        file.write("\n".join([*lines, ""]).encode(errors="backslashreplace"))
+    return "\n".join([*lines, ""])
 
 
 def _lines(values: dict[str, Any]) -> list[str]:

@@ -4,18 +4,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from resnet_np.errors import some
+from resnet_np.data.doctor import KINDS, Diagnosis
+from resnet_np.errors import one_line, some
 from resnet_np.models.pretrained import LoadReport
 from resnet_np.training.loop import Progress
 from resnet_np.training.metrics import Figures
 from resnet_np.weights import Contract
-from resnet_np.weights.inspecting import contract_lines
+from resnet_np.weights.inspecting import contract_lines, print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
 MOST_CLASSES = 30  # in a table
+SHOWN = 3  # findings of one kind
 
 
 def bars(console: "Console", passing: bool = False) -> "Bars":
@@ -113,3 +115,38 @@ def print_all_figures(console: "Console", f: Figures, classes: Sequence[str]) ->
     console.print(table)
     if len(known) > len(worst):
         console.print(f"{len(known) - len(worst)} more classes have an F1 that is no lower")
+
+
+def print_diagnosis(console: "Console", diagnosis: Diagnosis) -> None:
+    """How many images there are, and a table with one row for each kind of finding."""
+    from rich.table import Table
+    from rich.text import Text
+
+    print_line(console, one_line(diagnosis_line(diagnosis)))
+    if not diagnosis.findings:
+        print_line(console, "Nothing was found.")
+        return
+    table = Table("times", show_lines=True)
+    table.add_column("found, and what to do", ratio=2)
+    table.add_column("where", overflow="fold", ratio=3)  # paths are shown whole
+    for kind, (title, advice) in KINDS.items():
+        lines = [
+            one_line(f"{' = '.join(found.paths)} ({found.detail})".strip().removesuffix(" ()"))
+            for found in diagnosis.findings
+            if found.kind == kind
+        ]
+        if lines:
+            more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+            where = Text("\n".join([*lines[:SHOWN], *more]))
+            table.add_row(str(len(lines)), f"{title}: {advice}", where)
+    console.print(table)
+
+
+def diagnosis_line(diagnosis: Diagnosis) -> str:
+    """One line: how many images of which kind."""
+    classes = next(iter(diagnosis.counts.values()))
+    parts = [f"{sum(n.values())} {split}" for split, n in diagnosis.counts.items()]
+    return (
+        f"{diagnosis.source}: {diagnosis.images} images in {len(classes)} classes "
+        f"({', '.join(parts)}), {diagnosis.unlabelled} unlabelled"
+    )

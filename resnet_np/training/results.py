@@ -5,20 +5,19 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
 from resnet_np.training import report
 from resnet_np.training.metrics import confusion_matrix, judge
-from resnet_np.training.options import Options
-from resnet_np.training.plots import plot_confusion, plot_curves
+from resnet_np.training.page import Outcome, write_page
+from resnet_np.training.plots import draw_confusion, draw_curves, save_png
 from resnet_np.training.recipe import NAME as RECIPE
-from resnet_np.training.recipe import write_recipe
+from resnet_np.training.recipe import recipe_text
 from resnet_np.weights.atomic import atomic_file
 from resnet_np.weights.inspecting import print_line
 
@@ -26,47 +25,39 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 HISTORY, CURVES, CONFUSION = "history.json", "curves.png", "confusion.png"
+REPORT = "report.html"
 SAMPLES = 5  # images from memory that are saved as files, so that there is something to predict
 
 
-def write_results(
-    folder: Path,
-    checkpoint: str,
-    logits: Mapping[str, np.ndarray],
-    splits: Mapping[str, Images],
-    history: list[dict[str, Any]],
-    weights: dict[str, Any] | None,
-    options: Options,
-    console: "Console",
-) -> None:
-    """Print the table of figures; write history.json, curves.png, confusion.png, recipe.toml and,
-    for images without files, samples/. The last line printed is a command that runs. Raises
-    UserError.
-
-    checkpoint: the name of the one with the weights that gave the logits.
-    logits: [N, K] for each split. weights: where the tensors of the weight file went.
+def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
+    """Print the table of figures; write history.json, curves.png, confusion.png, report.html,
+    recipe.toml and, for images without files, samples/. The last line printed is a command that
+    runs. Raises UserError.
     """
+    logits, splits, history = outcome.logits, outcome.splits, outcome.history
     figures = {split: judge(z, splits[split].labels) for split, z in logits.items()}
     report.print_figures(console, figures, {split: len(z) for split, z in logits.items()})
     last = "test" if "test" in splits else "validation"
     images, answers = splits[last], logits[last].argmax(axis=1)
     record = {
-        "arguments": options.to_record(),
+        "arguments": outcome.options.to_record(),
         "classes": list(images.classes),
-        "weights": weights,
+        "weights": outcome.weights,
         "figures": {split: asdict(f) for split, f in figures.items()},
         "history": history,
     }
     with atomic_file(folder / HISTORY) as file:
         file.write(json.dumps(record, indent=1).encode())
-    plot_curves(history, folder / CURVES)
+    save_png(draw_curves(history), folder / CURVES)
     matrix = confusion_matrix(images.labels, answers, len(images.classes))
     title = f"{last}: {figures[last].accuracy:.1%} of {len(answers)} right"
-    plot_confusion(matrix, images.classes, title, folder / CONFUSION)
+    save_png(draw_confusion(matrix, images.classes, title), folder / CONFUSION)
+    with atomic_file(folder / RECIPE) as file:
+        file.write(recipe_text(outcome.options).encode(errors="backslashreplace"))
+    write_page(folder / REPORT, outcome, figures)
     example = _example(folder, images)
-    command = [_python(), "-m", "resnet_np.predict", str(folder / checkpoint), str(example)]
-    write_recipe(folder / RECIPE, options)
-    written = ", ".join((checkpoint, CONFUSION, CURVES, HISTORY, RECIPE))
+    command = [_python(), "-m", "resnet_np.predict", str(folder / outcome.checkpoint), str(example)]
+    written = ", ".join((outcome.checkpoint, CONFUSION, CURVES, HISTORY, RECIPE, REPORT))
     print_line(console, f"written to {folder}: {written}")
     print_line(console, f"next: {shlex.join(command)}")
 

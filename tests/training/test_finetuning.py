@@ -106,6 +106,7 @@ def test_a_run_learns_and_leaves_its_files(full_run, tmp_path):
     folder = tmp_path / "a"
     assert sorted(os.listdir(folder)) == [
         "checkpoint.npz", "confusion.png", "curves.png", "history.json", "recipe.toml",
+        "report.html",
     ]  # fmt: skip
     record = json.loads((folder / "history.json").read_text())
     assert record["figures"]["test"]["accuracy"] >= 0.8

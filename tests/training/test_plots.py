@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from resnet_np.errors import UserError
-from resnet_np.training.plots import plot_confusion, plot_curves
+from resnet_np.training.plots import draw_confusion, draw_curves, save_png, to_svg
 
 HISTORY = [
     {
@@ -20,7 +20,7 @@ HISTORY = [
 
 
 def test_curves(tmp_path):
-    plot_curves(HISTORY, tmp_path / "curves.png")
+    save_png(draw_curves(HISTORY), tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size[0] > 500
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
@@ -29,7 +29,8 @@ def test_curves(tmp_path):
 @pytest.mark.parametrize("k", [2, 40])
 def test_confusion(tmp_path, k):
     classes = tuple(f"class {i}" for i in range(k))
-    plot_confusion(np.eye(k, dtype=int) * 3, classes, "test images", tmp_path / "confusion.png")
+    figure = draw_confusion(np.eye(k, dtype=int) * 3, classes, "test images")
+    save_png(figure, tmp_path / "confusion.png")
     with Image.open(tmp_path / "confusion.png") as image:
         diagonal_is_dark = np.asarray(image.convert("L")).min() < 100
     assert diagonal_is_dark
@@ -37,10 +38,12 @@ def test_confusion(tmp_path, k):
 
 def test_classes_of_any_name(tmp_path):
     classes = ("$^^$", "\udcff\udcfe", "\u72ac", "a_b\\frac{", "x" * 40, "line\nbreak")
-    plot_confusion(np.eye(6, dtype=int), classes, "test images", tmp_path / "confusion.png")
+    figure = draw_confusion(np.eye(6, dtype=int), classes, "test images")
+    save_png(figure, tmp_path / "confusion.png")
+    assert to_svg(figure).startswith("<svg")
     assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"curves\.png: cannot be written: there is no folder"):
-        plot_curves(HISTORY, tmp_path / "nowhere" / "curves.png")
+        save_png(draw_curves(HISTORY), tmp_path / "nowhere" / "curves.png")

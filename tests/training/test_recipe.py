@@ -10,7 +10,7 @@ from resnet_np.errors import UserError
 from resnet_np.finetune import read_arguments
 from resnet_np.training.callbacks import FIGURES
 from resnet_np.training.options import KEPT, OPTIMIZERS, Options, Phase
-from resnet_np.training.recipe import write_recipe
+from resnet_np.training.recipe import recipe_text
 
 RATES = st.floats(0, 10, allow_nan=False)
 SOME_RATE = st.none() | RATES
@@ -27,7 +27,7 @@ OPTIONS = st.builds(
     head_lr=SOME_RATE, weight_decay=SOME_RATE, schedule=st.sampled_from(["Step(3)", "Cosine"]),
     augment=st.none() | TEXTS, views=st.integers(0, 5), patience=st.none() | COUNTS,
     keep=st.sampled_from(KEPT), watch=st.sampled_from([*FIGURES]), seed=st.integers(0, 2**40),
-    cache=st.booleans(),
+    cache=st.booleans(), doctor=st.booleans(),
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_a_written_recipe_says_the_same(tmp_path_factory, options, phases):
     given = vars(options) | {"phases": phases}
     if phases:
         given |= {"epochs": Options.epochs, "unfreeze": Options.unfreeze}
-    write_recipe(path, Options(**given))
+    path.write_bytes(recipe_text(Options(**given)).encode())
     assert read(path) == Options(**given)
 
 

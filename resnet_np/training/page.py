@@ -1,0 +1,170 @@
+"""The report of a run: one HTML file that shows everything, and needs nothing else.
+
+Pictures are inside it, nothing is fetched, and no script runs. `report.html.j2` is what it looks
+like; here is what it says.
+"""
+
+import base64
+import io
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_np.autograd import softmax
+from resnet_np.data.doctor import KINDS, Diagnosis
+from resnet_np.data.loader import FolderImages, Images
+from resnet_np.errors import one_line
+from resnet_np.training.metrics import Figures, confusion_matrix
+from resnet_np.training.options import Options
+from resnet_np.training.plots import draw_confusion, draw_curves, to_svg
+from resnet_np.training.recipe import NAME as RECIPE
+from resnet_np.training.recipe import recipe_text
+from resnet_np.weights.atomic import atomic_file
+
+MISTAKES = 12  # that are shown
+PIXELS = 160  # the longer side of their pictures
+SHOWN = 5  # findings of one kind
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has come to.
+
+    checkpoint: the name of the one with the weights that gave the logits.
+    logits: [N, K] of each split. weights: where the tensors of the weight file went.
+    diagnosis: of the images, if the doctor has looked. seconds: since the program began.
+    """
+
+    options: Options
+    checkpoint: str
+    logits: Mapping[str, np.ndarray]
+    splits: Mapping[str, Images]
+    history: list[dict[str, Any]]
+    weights: dict[str, Any] | None
+    diagnosis: Diagnosis | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer, and how sure the network was of it."""
+
+    picture: str  # as a data: address
+    name: str
+    label: str
+    answer: str
+    probability: float
+
+
+def confident_mistakes(logits: np.ndarray, images: Images) -> list[Mistake]:
+    """The wrong answers that the network was most sure of, the surest first."""
+    probabilities = softmax(logits.astype(np.float64))
+    answers, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(answers != images.labels)
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
+    paths = images.paths if isinstance(images, FolderImages) else None
+    return [
+        Mistake(
+            _picture(images.whole(int(i))),
+            f"image {i}" if paths is None else one_line(str(paths[i])),
+            images.classes[images.labels[i]],
+            images.classes[answers[i]],
+            float(sure[i]),
+        )
+        for i in worst
+    ]
+
+
+def _picture(pixels: np.ndarray) -> str:
+    """uint8 [h, w, 3], made smaller, as a data: address."""
+    from PIL import Image
+
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail((PIXELS, PIXELS))
+    image.save(file, format="jpeg", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def write_page(path: Path, outcome: Outcome, figures: Mapping[str, Figures]) -> None:
+    """Write the report, whole or not at all. Raises UserError.
+
+    figures : of each split's logits
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    splits, logits, history = outcome.splits, outcome.logits, outcome.history
+    last = "test" if "test" in splits else "validation"
+    images, classes = splits[last], splits["train"].classes
+    matrix = confusion_matrix(images.labels, logits[last].argmax(axis=1), len(classes))
+    environment = Environment(
+        loader=PackageLoader("resnet_np.training", ""), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    text = environment.get_template("report.html.j2").render(
+        title=path.parent.resolve().name,
+        last=last,
+        figures=figures,
+        classes=classes,
+        curves=to_svg(draw_curves(history)),
+        confusion=to_svg(draw_confusion(matrix, classes, f"{last} images")),
+        mistakes=confident_mistakes(logits[last], images),
+        diagnosis=outcome.diagnosis,
+        findings=_findings(outcome.diagnosis),
+        recipe=recipe_text(outcome.options),
+        command=f"python -m resnet_np.finetune --recipe {shlex.quote(str(path.parent / RECIPE))}",
+        facts=_facts(history, outcome.options.device, outcome.seconds),
+    )
+    with atomic_file(path) as file:
+        file.write(text.encode(errors="replace"))
+
+
+def _findings(diagnosis: Diagnosis | None) -> list[tuple[int, str, str, list[str]]]:
+    """For each kind that was found: how often, what it is, what to do, the first few."""
+    if diagnosis is None:
+        return []
+    rows = []
+    for kind, (title, advice) in KINDS.items():
+        found = [f for f in diagnosis.findings if f.kind == kind]
+        if found:
+            lines = [one_line(f"{' = '.join(f.paths)} {f.detail}".strip()) for f in found[:SHOWN]]
+            rows.append((len(found), title, advice, lines))
+    return rows
+
+
+def _facts(history: Sequence[dict[str, Any]], device: str, seconds: float) -> dict[str, str]:
+    """Time, memory, and what it ran on."""
+    import numba
+
+    trained = sum(entry["seconds"] for entry in history)
+    waited = sum(entry.get("waiting", 0.0) for entry in history)
+    facts = {
+        "epochs": f"{len(history)}",
+        "training": f"{trained:.1f} s, {waited / max(trained, 1e-9):.0%} of it waiting for images",
+        "the whole program": f"{seconds:.1f} s",
+    }
+    memory = peak_memory()
+    if memory is not None:
+        facts["memory at most"] = f"{memory / 2**20:.0f} MiB"
+    return facts | {
+        "device": device,
+        "computer": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"Numba {numba.__version__}",
+    }
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has had at most; None where nobody tells (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
