@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def make_parser() -> Parser:
     """The arguments of the command."""
+    from resnet_np.data.images import TTA
     from resnet_np.device import DEVICES, PRECISIONS
     from resnet_np.models.resnet import VARIANTS
 
@@ -39,6 +40,8 @@ def make_parser() -> Parser:
     add("--group", metavar="COLUMN", help="of a table: judge each of its values by itself, too")
     add("--csv", metavar="FILE", type=Path, help="write each answer there, with probabilities")
     add("--variant", choices=VARIANTS, help="of a weight file that cannot tell")
+    add("--tta", choices=TTA, default="none", help="look at each image several times: at its "
+        "mirror image, too, or at ten crops (default: none)")  # fmt: skip
     add("--device", choices=DEVICES, default="cpu", help="default: cpu")
     add("--precision", choices=PRECISIONS, default="fp32", help="on a GPU (default: fp32)")
     return parser
@@ -89,9 +92,8 @@ def answer(arguments: "Namespace", entries: tuple["Entry", ...], console: "Conso
     from resnet_np.training.evaluating import Answers, label_entries
     from resnet_np.training.predictor import Predictor
 
-    predictor = Predictor(
-        arguments.weights, arguments.variant, arguments.device, arguments.precision
-    )
+    where = arguments.device, arguments.precision
+    predictor = Predictor(arguments.weights, arguments.variant, *where, arguments.tta)
     names = read_class_names(arguments.names) if arguments.names else None
     labels = label_entries(entries, predictor.classes, names)
     if (labels < 0).all():

@@ -5,66 +5,13 @@ Without arguments: the handwritten digits that scikit-learn brings along, with t
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-from resnet_np.command import (
-    Parser,
-    at_least,
-    count,
-    counts,
-    more_than_0,
-    probability,
-    rate,
-    run_command,
-    seed,
-)
-from resnet_np.errors import UserError
-
-if TYPE_CHECKING:
-    from resnet_np.training.options import Phase
-
-
-PHASE: dict[str, Callable[[str], Any]] = {
-    "unfreeze": str, "epochs": count, "lr": rate, "head_lr": rate, "schedule": str, "warmup": rate,
-}  # fmt: skip
-
-
-def phase(text: str) -> "Phase":
-    """The type of an argument such as "unfreeze=layer4; epochs=10; lr=0.0001"."""
-    from resnet_np.training.options import Phase
-
-    given: dict[str, Any] = {}
-    for part in text.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name not in PHASE:
-            raise argparse.ArgumentTypeError(f"has {', '.join(PHASE)}, and no {name!r}")
-        given[name] = PHASE[name](value.strip())
-    if not {"unfreeze", "epochs"} <= given.keys():
-        raise argparse.ArgumentTypeError(f"needs unfreeze=STAGE and epochs=N, not {text!r} alone")
-    if given["unfreeze"] not in _stages():
-        raise argparse.ArgumentTypeError(
-            f"unfreeze is one of {', '.join(_stages())}, not {given['unfreeze']!r}"
-        )
-    return Phase(**given)
-
-
-def _stages() -> list[str]:
-    """Those that can be the first to be trained."""
-    from resnet_np.models import STAGES
-
-    return [stage for stage in STAGES if stage != "pool"]
+from resnet_np.arguments import add_options, read_arguments
+from resnet_np.command import Parser, run_command
 
 
 def make_parser() -> Parser:
-    """All options. One that is not given is not in the result, so that --resume can tell."""
-    from resnet_np.device import DEVICES, PRECISIONS
-    from resnet_np.models.resnet import SMALLEST_IMAGE, VARIANTS
-    from resnet_np.training.callbacks import FIGURES
-    from resnet_np.training.options import KEPT, OPTIMIZERS
-    from resnet_np.training.rates import SCHEDULES
-    from resnet_np.training.setup import MODELS
-
+    """The arguments of the command."""
     parser = Parser(
         prog="python -m resnet_np.finetune",
         description="Fine-tune a ResNet on folders of images; without arguments, on "
@@ -72,176 +19,14 @@ def make_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add(
-        "--recipe",
-        metavar="FILE",
-        help="a TOML file of options, such as epochs = 30; what is typed here comes before it",
-    )
     add("--resume", metavar="CHECKPOINT", help="go on with this run, up to --epochs")
-
-    add = parser.add_argument_group("images").add_argument
-    add(
-        "--data",
-        metavar="FOLDER|TABLE",
-        help="class folders, with or without train/, val/, test/; or a .csv or .tsv with the "
-        "columns path, label and, if you like, split",
-    )
-    add(
-        "--image-size",
-        metavar="PIXELS",
-        type=at_least(SMALLEST_IMAGE),
-        help="default: what the weights expect",
-    )
-    add(
-        "--augment",
-        metavar="LIST",
-        help="transforms of the training images, such as 'RandomResizedCrop(224), "
-        "RandomHorizontalFlip()'; python -m resnet_np.augment shows them",
-    )
-    add(
-        "--views",
-        metavar="N",
-        type=at_least(0),
-        help="with --augment: so many views of each image, their frozen features kept (default: "
-        "0, a new view in every epoch)",
-    )
-    add(
-        "--no-cache",
-        dest="cache",
-        action="store_false",
-        help="compute the frozen features anew in every epoch; same result, more slowly",
-    )
-
-    add(
-        "--no-doctor",
-        dest="doctor",
-        action="store_false",
-        help="do not look for damaged, doubled and leaking images first",
-    )
-
-    add = parser.add_argument_group("network").add_argument
-    add("--model", choices=sorted(MODELS), help="v1.5 (torchvision) or v1 (Keras)")
-    add(
-        "--variant",
-        choices=VARIANTS,
-        help="of the weights, where they cannot tell: v1.5 (torchvision's, timm's, Hugging Face's) "
-        "or v1 (Keras'); --model says it, too",
-    )
-    add(
-        "--weights",
-        metavar="FILE|NAME",
-        help="a weight file of any known format, a checkpoint, or a name from "
-        "`python -m resnet_np.weights list`",
-    )
-    add("--head", metavar="N,...", type=counts, help="hidden layers of the head, such as 256,128")
-    add("--dropout", metavar="P", type=probability, help="in the head (default: 0)")
-    add(
-        "--unfreeze",
-        choices=_stages(),
-        help="first stage to train (default: fc, the head alone; stem trains everything)",
-    )
-    add(
-        "--recalibrate",
-        action="store_true",
-        help="make batch-norm statistics those of the images, features unchanged (needs weights "
-        "and --unfreeze)",
-    )
-
-    add = parser.add_argument_group("training").add_argument
-    add("--epochs", metavar="N", type=count, help="in all, resumed ones included (default: 20)")
-    add(
-        "--phase",
-        dest="phases",
-        metavar="KEYS",
-        type=phase,
-        action="append",
-        help="instead of --unfreeze and --epochs, once for each part of the run: 'unfreeze=fc; "
-        f"epochs=5', then 'unfreeze=layer4; epochs=10; lr=0.0001'; also {', '.join([*PHASE][3:])}",
-    )
-    add("--batch-size", metavar="N", type=count, help="default: 32")
-    add("--accumulate", metavar="N", type=count, help="batches that make one step (default: 1)")
-    add("--optimizer", choices=sorted(OPTIMIZERS), help="default: adam")
-    add(
-        "--lr",
-        metavar="X",
-        type=rate,
-        help="learning rate (default: by optimizer, less for the trunk)",
-    )
-    add("--head-lr", metavar="X", type=rate, help="another one for the head")
-    add(
-        "--stage-decay",
-        metavar="X",
-        type=more_than_0,
-        help="each stage of the trunk learns so many times as fast as the next one (default: 1)",
-    )
-    add("--momentum", metavar="X", type=probability, help="of sgd and rmsprop (default: 0.9, 0)")
-    add("--weight-decay", metavar="X", type=rate, help="default: 0; of adamw 0.01")
-    add(
-        "--schedule",
-        metavar="NAME",
-        help=f"of the learning rate, times in epochs: {'; '.join(SCHEDULES)} (default: Constant)",
-    )
-    add("--warmup", metavar="EPOCHS", type=rate, help="in which rates rise from 0 (default: 0)")
-    add("--clip", metavar="X", type=more_than_0, help="the longest that the gradient may be")
-    add("--label-smoothing", metavar="X", type=probability, help="default: 0")
-    add(
-        "--class-weights",
-        metavar="balanced|N,...",
-        help="a factor for each class's loss, in the order of their names; balanced: the rarer, "
-        "the larger",
-    )
-    add("--ema", metavar="X", type=probability, help="average the weights with this decay: 0.999")
-    add("--seed", metavar="N", type=seed, help="default: 0")
-
-    add = parser.add_argument_group("stopping and keeping").add_argument
-    add("--patience", metavar="N", type=count, help="stop after N epochs without a better one")
-    add("--watch", choices=[*FIGURES], help="what is to be better (default: validation_loss)")
-    add("--keep", choices=KEPT, help="which weights are judged in the end (default: last)")
-    add("--save-every", metavar="SECONDS", type=rate, help="write checkpoint.npz (default: 60)")
-    add("--save-epochs", metavar="N", type=count, help="and keep one of every N-th epoch")
-    add("--out", metavar="DIR", help="for the results (default: a new runs/NAME-NUMBER)")
-
-    add = parser.add_argument_group("computer").add_argument
-    add("--device", choices=DEVICES, help="default: cpu")
-    add(
-        "--precision",
-        choices=PRECISIONS,
-        help="on a GPU: of matrix products (tf32), or of all activations (bf16, fp16), with "
-        "parameters in float32 (default: fp32)",
-    )
+    add_options(parser)
     return parser
-
-
-def read_arguments(words: list[str] | None = None) -> dict[str, Any]:
-    """What was typed, and what the recipe says where nothing was typed. Raises UserError."""
-    from resnet_np.training.recipe import recipe_words
-
-    typed: dict[str, Any] = vars(make_parser().parse_args(words))
-    recipe = typed.pop("recipe", None)
-    if recipe is not None:
-        if "resume" in typed:
-            raise UserError("--recipe: a run that goes on has its options; leave it out")
-        try:
-            said = vars(make_parser().parse_args(recipe_words(recipe)))
-        except UserError as error:
-            where = "" if str(error).startswith(recipe) else f"{recipe}: "
-            raise UserError(f"{where}{error}") from None
-        if "phases" in typed:
-            said = {k: v for k, v in said.items() if k not in ("epochs", "unfreeze")}
-        elif {"epochs", "unfreeze"} & typed.keys():
-            said.pop("phases", None)
-        typed = said | typed
-    if "phases" in typed:
-        both = [name for name in ("epochs", "unfreeze") if name in typed]
-        if both:
-            raise UserError(f"--{both[0]}: the phases say it; leave one of the two out")
-        typed["phases"] = tuple(typed["phases"])
-    return typed
 
 
 def main() -> None:
     """Read the arguments and run. Raises UserError."""
-    given = read_arguments()
+    given = read_arguments(make_parser())
 
     from rich.console import Console
 

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_np.command import Parser, run_command
@@ -22,6 +23,7 @@ SHOWN = 5
 
 def make_parser() -> Parser:
     """The arguments of the command."""
+    from resnet_np.data.images import TTA
     from resnet_np.device import DEVICES, PRECISIONS
     from resnet_np.models.resnet import VARIANTS
 
@@ -47,6 +49,19 @@ def make_parser() -> Parser:
         "--precision", choices=PRECISIONS, default="fp32", help="on a GPU (default: fp32)"
     )
     parser.add_argument(
+        "--tta",
+        choices=TTA,
+        default="none",
+        help="look at each image several times: at its mirror image, too, or at ten crops "
+        "(default: none)",
+    )
+    parser.add_argument(
+        "--csv",
+        metavar="FILE",
+        type=Path,
+        help="write the answers there, with all probabilities; IMAGE may be a folder, then",
+    )
+    parser.add_argument(
         "--similar", metavar="FOLDER", help="show the images in FOLDER that look most alike"
     )
     return parser
@@ -55,32 +70,46 @@ def make_parser() -> Parser:
 def main() -> None:
     """Read the arguments and print the answers. Raises UserError."""
     arguments = make_parser().parse_args()
+    from resnet_np.data.folders import list_images
+
+    if arguments.csv is not None:
+        if arguments.similar is not None:
+            raise UserError("--csv: has the answers of a classifier; leave it or --similar out")
+        if not arguments.csv.absolute().parent.is_dir():  # before the work
+            raise UserError(f"--csv {arguments.csv}: there is no folder {arguments.csv.parent}")
+    images: list[str] = []
     for image in arguments.images:
-        if os.path.isdir(image):
+        if not os.path.isdir(image):
+            images.append(image)
+        elif arguments.csv is not None:
+            images += map(str, list_images(image))
+        else:
             raise UserError(
-                f"{image}: a folder, not an image; name the images in it, or say --similar {image} "
-                "to look for the ones in it that are like an image"
+                f"{image}: a folder, not an image; name the images in it, say --csv FILE to have "
+                f"all of them answered there, or --similar {image} to look for the ones in it that "
+                "are like an image"
             )
 
     from rich.console import Console
 
-    from resnet_np.data.folders import list_images
     from resnet_np.training import report
     from resnet_np.training.predictor import Predictor
 
     folder = [str(path) for path in list_images(arguments.similar)] if arguments.similar else []
-    count = len(arguments.images) + len(folder)
-    predictor = Predictor(  # shows a bar if it downloads
-        arguments.weights, arguments.variant, arguments.device, arguments.precision
-    )
+    count = len(images) + len(folder)
+    where = arguments.device, arguments.precision
+    # It shows a bar if it downloads.
+    predictor = Predictor(arguments.weights, arguments.variant, *where, arguments.tta)
     with report.bars(Console(stderr=True), passing=True) as bars:
         task = bars.add_task("images", total=count, figures="")
         predictor.advance = lambda done: bars.advance(task, done)
         began = time.perf_counter()
-        if arguments.similar is None:
-            lines = classify(predictor, arguments.images)
+        if arguments.csv is not None:
+            lines = write_csv(predictor, images, arguments.csv)
+        elif arguments.similar is None:
+            lines = classify(predictor, images)
         else:
-            lines = find_similar(predictor, arguments.images, folder)
+            lines = find_similar(predictor, images, folder)
         seconds = time.perf_counter() - began
     print("\n".join(lines))
     print(f"{count} image(s) in {seconds:.2f} s, {1000 * seconds / count:.0f} ms each")
@@ -94,6 +123,20 @@ def classify(predictor: "Predictor", images: Sequence[str]) -> list[str]:
         best = (-probabilities).argsort(kind="stable")[:SHOWN]
         lines += [f"  {probabilities[k]:7.2%}  {predictor.classes[k]}" for k in best]
     return lines
+
+
+def write_csv(predictor: "Predictor", images: Sequence[str], path: Path) -> list[str]:
+    """Write a line for each image, see `write_answers`; the line to show."""
+    import numpy as np
+
+    from resnet_np.data.sources import Entry
+    from resnet_np.data.tables import UNLABELLED
+    from resnet_np.training.evaluating import Answers, write_answers
+
+    entries = tuple(Entry(Path(image), image, None, None) for image in images)
+    unknown = np.full(len(images), UNLABELLED)
+    write_answers(path, Answers(entries, predictor.logits(images), unknown, predictor.classes))
+    return [f"written to {path}"]
 
 
 def find_similar(predictor: "Predictor", images: Sequence[str], folder: list[str]) -> list[str]:

@@ -31,8 +31,11 @@ STAIRS: dict[str, set[str]] = {
     "training": WORK,
     "command": {"errors"},
 }
-FRONT_DOORS = ("finetune", "predict", "gradcheck", "augment", "doctor", "evaluate")
-STAIRS |= {door: WORK | {"training", "command"} for door in FRONT_DOORS}
+FRONT_DOORS = (
+    "finetune", "predict", "gradcheck", "augment", "doctor", "evaluate", "runs", "lr_find", "sweep",
+)  # fmt: skip
+STAIRS["arguments"] = WORK | {"training", "command"}
+STAIRS |= {door: WORK | {"training", "command", "arguments"} for door in FRONT_DOORS}
 STAIRS["weights.__main__"] = {"errors", "weights", "command"}  # the one front door in a folder
 
 HEAVY = ("numba", "sklearn", "h5py", "matplotlib", "cupy", "rich", "PIL", "torch", "scipy", "onnx")

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from resnet_np import finetune
+from resnet_np.arguments import read_arguments
+from resnet_np.training.options import Options
+from resnet_np.training.setup import check_options
 from resnet_np.weights import registry
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +53,15 @@ def test_every_command_has_the_options_that_are_shown(document: str) -> None:
         parser.parse_args(arguments)  # raises UserError
         for word in arguments:
             assert "imagenet" not in word or word in registry.names()
+
+
+def test_the_recipe_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "photos.toml").write_text(text)
+    words = ["--recipe", str(tmp_path / "photos.toml")]
+    options = Options(**read_arguments(finetune.make_parser(), words))
+    check_options(options)
+    assert [phase.epochs for phase in options.by_phase()] == [5, 10]
 
 
 # --- what only a GPU can show --------------------------------------------------------------------

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+TTA = ("none", "mirror", "ten")
+
+
 class UnknownRangeError(ValueError):
     """An image whose numbers do not say which of them is white."""
 
@@ -63,10 +66,42 @@ def fit(image: "Image", contract: Contract, size: int) -> np.ndarray:
     """
     if contract.fit == "stretch":
         return _resize(image, size, size, contract)
+    return _cut_centre(_scale(image, contract, size), contract, size)
+
+
+def views(image: "Image", contract: Contract, size: int, tta: str) -> np.ndarray:
+    """Several looks at one image, to be averaged (test-time augmentation): uint8 [v, S, S, 3].
+
+    tta: "none", the one that `fit` makes; "mirror", that and its mirror image; "ten", the centre
+    and the four corners, and their mirror images (Krizhevsky, Sutskever & Hinton 2012, "ImageNet
+    classification with deep convolutional neural networks", section 4.1). Raises UserError for
+    corners where the contract stretches the image instead of cutting it.
+    """
+    if tta != "ten":
+        centre = fit(image, contract, size)
+        return np.stack([centre] if tta == "none" else [centre, centre[:, ::-1]])
+    if contract.fit == "stretch":
+        raise UserError(
+            "--tta ten: these weights expect the whole image, stretched: it has no corners to cut "
+            "out; say --tta mirror"
+        )
+    pixels = _scale(image, contract, size)
+    ends = slice(size), slice(-size, None)
+    corners = [pixels[rows, columns] for rows in ends for columns in ends]
+    cuts = [*corners, _cut_centre(pixels, contract, size)]
+    return np.stack([*cuts, *(cut[:, ::-1] for cut in cuts)])
+
+
+def _scale(image: "Image", contract: Contract, size: int) -> np.ndarray:
+    """The image whose shorter side is as the contract says, before a square is cut from it."""
     new_h, new_w = scale_shorter(image.height, image.width, contract.resize_for(size))
-    pixels = _resize(image, new_w, new_h, contract)
+    return _resize(image, new_w, new_h, contract)
+
+
+def _cut_centre(pixels: np.ndarray, contract: Contract, size: int) -> np.ndarray:
+    h, w, _ = pixels.shape
     rounded = round if contract.corner == "nearest" else int
-    top, left = rounded((new_h - size) / 2), rounded((new_w - size) / 2)
+    top, left = rounded((h - size) / 2), rounded((w - size) / 2)
     return pixels[top : top + size, left : left + size]
 
 

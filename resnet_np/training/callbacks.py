@@ -51,6 +51,13 @@ class Callback:
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
 
 
+def load_state(callback: Callback, states: dict[str, Any]) -> None:
+    """Give a callback its state out of those of all, which are kept by the name of the class."""
+    state = states.get(type(callback).__name__)
+    if state:
+        callback.load_state_dict(state)
+
+
 class Best(Callback):
     """Watches a figure, and knows its best value so far and since how many epochs that stands.
 
@@ -61,11 +68,12 @@ class Best(Callback):
         if figure not in FIGURES:
             raise ValueError(f"{figure!r} is not watched: take one of {', '.join(FIGURES)}")
         self.figure, self.least, self.sign = figure, least, -1 if FIGURES[figure] else 1
-        self.best, self.since = math.inf, 0  # with the sign that makes less better
+        self.best: float | None = None  # with the sign that makes less better
+        self.since = 0
 
     def on_epoch_end(self, fit: "Fit") -> None:
         value = self.sign * fit.history[-1][self.figure]
-        if value < self.best - self.least:
+        if self.best is None or math.isnan(self.best) or value < self.best - self.least:
             self.best, self.since = value, 0
             self.improved(fit)
         else:
@@ -75,10 +83,10 @@ class Best(Callback):
         """The epoch that just ended is the best one so far."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": None if math.isinf(self.best) else self.best, "since": self.since}
+        return {"best": self.best, "since": self.since}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.best = math.inf if saved["best"] is None else float(saved["best"])
+        self.best = None if saved["best"] is None else float(saved["best"])
         self.since = int(saved["since"])
 
 

@@ -39,6 +39,7 @@ from resnet_np.errors import UserError
 from resnet_np.kernels import to_host
 from resnet_np.models.resnet import SMALLEST_IMAGE, ResNet
 from resnet_np.nn import Dropout
+from resnet_np.training.callbacks import Callback, load_state
 from resnet_np.training.fit import Fit
 from resnet_np.training.options import Options
 from resnet_np.weights import Contract, read, read_npz, save_npz
@@ -155,6 +156,8 @@ def _check_run(record: dict[str, Any]) -> None:
     for name in ("epochs", "batch"):
         if not isinstance(fit[name], int) or fit[name] < 0:
             raise ValueError(f"{name} of fit is {fit[name]!r}")
+    if not isinstance(fit["stopped"], str):
+        raise TypeError(f"stopped of fit is {fit['stopped']!r}")
     for part in ("optimizer", "random", "images"):
         if not isinstance(record[part], dict):
             raise TypeError(f"{part} is {record[part]!r}")
@@ -221,6 +224,12 @@ def restore_fit(checkpoint: Checkpoint, fit: Fit) -> None:
             fit.scaler.load_state_dict(record["scaler"])
         if fit.average is not None:
             fit.average.load_state_dict({**checkpoint.model, **record["average"]})
+
+
+def restore_callback(checkpoint: Checkpoint, callback: Callback) -> None:
+    """Bring one callback to where it was, if the file knows it. Raises UserError."""
+    with _going_on(checkpoint):
+        load_state(callback, checkpoint.record.get("fit", BETWEEN_EPOCHS)["callbacks"])
 
 
 @contextmanager

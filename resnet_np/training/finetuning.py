@@ -31,6 +31,7 @@ from resnet_np.training.callbacks import (
 from resnet_np.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
+    restore_callback,
     restore_fit,
     restore_model,
     restore_random,
@@ -46,15 +47,22 @@ from resnet_np.training.features import (
 )
 from resnet_np.training.fit import Fit, Rule
 from resnet_np.training.fitting import does_not_fit, step_fits
-from resnet_np.training.folder import BEST, CHECKPOINT, result_folder
+from resnet_np.training.folder import BEST, CHECKPOINT, HISTORY, result_folder
 from resnet_np.training.lint import examine
 from resnet_np.training.loop import predict_logits
 from resnet_np.training.options import Options
 from resnet_np.training.page import Outcome
+from resnet_np.training.rate_finder import Found, find_rate
 from resnet_np.training.rates import make_schedule
 from resnet_np.training.recalibrate import check_statistics, trainable_norms
 from resnet_np.training.results import write_results
-from resnet_np.training.setup import build_model, find_class_weights, find_source, load_splits
+from resnet_np.training.setup import (
+    build_model,
+    check_options,
+    find_class_weights,
+    find_source,
+    load_splits,
+)
 from resnet_np.weights import Contract
 from resnet_np.weights.inspecting import print_line
 
@@ -127,6 +135,7 @@ def finetune(options: Options, resume: Checkpoint | None, console: "Console") ->
     resume: a checkpoint whose training is to go on; `options` are its own, with changes. Raises
     UserError for everything that the user can put right.
     """
+    check_options(options)
     require(options.device, options.precision)
     with using_precision("tf32" if options.precision == "tf32" else "fp32"):
         _finetune(options, resume, console)
@@ -139,7 +148,8 @@ def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -
         run = _prepare(options, resume, folder, console)
         phases = options.by_phase()
         for number, phase in enumerate(phases):
-            if resume is not None and _is_done(resume, number, phase):
+            last = number == len(phases) - 1  # there is always something to judge
+            if resume is not None and not last and _is_done(resume, number, phase):
                 continue
             if len(phases) > 1:
                 print_line(console, f"phase {number + 1}: from {phase.unfreeze} on")
@@ -152,6 +162,22 @@ def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -
             run.diagnosis, time.monotonic() - began,
         )  # fmt: skip
         write_results(folder, outcome, console)
+
+
+def try_rates(options: Options, steps: int, console: "Console") -> Found:
+    """What becomes of the loss when the learning rates rise, in the first phase of such a run.
+
+    Nothing is written. Raises UserError for everything that the user can put right.
+    """
+    check_options(options)
+    require(options.device, options.precision)
+    with using_precision("tf32" if options.precision == "tf32" else "fp32"):
+        phase = replace(options.by_phase()[0], accumulate=1)
+        run = _prepare(replace(options, doctor=False), None, Path(), console)
+        _begin_phase(run, 0, phase, None)
+        assert run.fit is not None
+        with console.status("training with rising rates"):
+            return _guarded(run, phase, partial(find_rate, run.fit, steps))
 
 
 def _run_name(source: Path) -> str:
@@ -199,7 +225,8 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
         raise UserError("--epochs: the phases of this run say it; leave it out")
     options = replace(options, **({"out": None} | given))
     phases = options.by_phase()
-    if _is_done(checkpoint, len(phases) - 1, phases[-1]):
+    finished = (Path(checkpoint.path).parent / HISTORY).exists()  # or its results are missing
+    if finished and _is_done(checkpoint, len(phases) - 1, phases[-1]):
         stopped = checkpoint.record.get("fit", {}).get("stopped")
         if stopped and done < options.epochs:
             raise UserError(f"{checkpoint.path}: has stopped after {done} epochs: {stopped}")
@@ -242,9 +269,8 @@ def _prepare(options: Options, resume: Checkpoint | None, folder: Path, console:
     if resume is not None:
         run.history = list(resume.record["history"])
         restore_random(resume, model, run.order)
-        known = resume.record.get("fit", {}).get("callbacks", {})
-        if run.best is not None and "KeepBest" in known:
-            run.best.load_state_dict(known["KeepBest"])
+        if run.best is not None:
+            restore_callback(resume, run.best)
     return run
 
 
@@ -295,10 +321,6 @@ def _begin_phase(
     steps = -(-batches // phase.accumulate)
     schedule = make_schedule(phase.schedule, phase.warmup, phase.epochs, steps)
     optimizer = phase.make_optimizer(model)
-    fresh = resume is None or number > resume.record.get("phase", 0)
-    if fresh and run.weights is not None and trainable_norms(model):
-        with console.status("comparing batch-norm statistics with the images"):
-            check_statistics(model, start, train, phase)
     labels = run.splits["train"].labels
     rule = Rule(
         find_class_weights(phase.class_weights, labels, run.classes),
@@ -309,21 +331,26 @@ def _begin_phase(
         model, optimizer, train, inputs["validation"],
         start=start, batch_size=phase.batch_size, order=run.order, schedule=schedule, rule=rule,
         scaler=LossScaler() if phase.precision == "fp16" else None,
-        average=None if phase.ema is None else MovingAverage(model, phase.ema),
         callbacks=_callbacks(run, phase), history=run.history,
     )  # fmt: skip
+    fresh = resume is None or number > resume.record.get("phase", 0)
+    if fresh and run.weights is not None and trainable_norms(model):
+        with console.status("comparing batch-norm statistics with the images"):
+            _guarded(run, phase, partial(check_statistics, model, start, train, phase))
+    if phase.ema is not None:
+        run.fit.average = MovingAverage(model, phase.ema)
     if resume is not None and not fresh:
         restore_fit(resume, run.fit)
     return inputs
 
 
 def _callbacks(run: Run, phase: Options) -> list[Callback]:
-    """What happens beside the phase's training. What may end it or write comes last."""
+    """What happens beside the phase's training. What writes comes last."""
     callbacks: list[Callback] = [FrozenAudit(run.model)]
-    if run.best is not None:
-        callbacks.append(run.best)
     if phase.patience is not None:
         callbacks.append(EarlyStopping(phase.patience, phase.watch))
+    if run.best is not None:
+        callbacks.append(run.best)
     if phase.save_epochs is not None:
         save = lambda epoch: run.save(f"epoch-{epoch:04}.npz")  # noqa: E731
         callbacks.append(SaveEpochs(save, phase.save_epochs))

@@ -25,13 +25,13 @@ from resnet_np.kernels import Array
 from resnet_np.nn import Module
 from resnet_np.optim import LossScaler, MovingAverage, Optimizer, clip_gradients
 from resnet_np.optim.schedules import Constant, Rates, ReduceOnPlateau, Schedule, WarmUp
-from resnet_np.training.callbacks import Callback
+from resnet_np.training.callbacks import Callback, load_state
 from resnet_np.training.features import Inputs, Waiting, batches_of
 from resnet_np.training.lint import frozen_parameters
 from resnet_np.training.loop import Progress, compute_logits, predict_logits
 from resnet_np.training.metrics import mean_cross_entropy
 
-LOOK_EVERY = 0.2  # seconds between two looks at figures that lie on a GPU
+LOOK_EVERY = 0.2  # seconds
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Fit:
     epochs, batch : how many epochs are done, and how many batches of the next one
     history : a record of figures for each epoch, behind those that are in the list already
     seen : the figures of the epoch under way, as of the last look
-    stopped : why there is to be no further epoch, if somebody said so
+    stopped : why the training is to end here, if somebody said so
+    look_every : seconds between two looks at figures that lie on a GPU
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Fit:
         self.callbacks, self.history = list(callbacks), [] if history is None else history
         self.epochs, self.batch, self.batches = 0, 0, 0
         self.progress, self.seen, self.seconds = Progress(), Progress(), 0.0
-        self.waiting, self.stopped = Waiting(), ""
+        self.waiting, self.stopped, self.look_every = Waiting(), "", LOOK_EVERY
         self._order_state = self.order.bit_generator.state
         for mistake in frozen_parameters(model, optimizer):
             warnings.warn(mistake, stacklevel=2)
@@ -108,6 +109,8 @@ class Fit:
             self._tell("on_epoch_begin")
             began = time.monotonic() - self.seconds
             self.train_epoch()
+            if self.stopped:
+                break
             self.history.append(self._judge() | {"seconds": time.monotonic() - began})
             self.epochs, self.batch = self.epochs + 1, 0
             self.progress, self.seconds, self.waiting = Progress(), 0.0, Waiting()
@@ -145,9 +148,11 @@ class Fit:
             self._learn(x, inputs.targets(indices), share, self.batch + 1 - first == len(together))
             self.batch += 1
             if inputs.device == "cpu" or time.monotonic() >= due or last:
-                self.seen, due = self.progress.read(), time.monotonic() + LOOK_EVERY
+                self.seen, due = self.progress.read(), time.monotonic() + self.look_every
                 self.seconds = time.monotonic() - began
                 self._tell("on_batch_end")
+                if self.stopped:
+                    return
 
     def _learn(self, x: Array, targets: np.ndarray, share: float, complete: bool) -> None:
         """Forward and back; and, if all batches of the step are complete, the step.
@@ -240,8 +245,7 @@ class Fit:
             self.plateau.state = dict(saved["plateau"])
         self.stopped = str(saved["stopped"])
         for callback in self.callbacks:
-            if saved["callbacks"].get(type(callback).__name__):
-                callback.load_state_dict(saved["callbacks"][type(callback).__name__])
+            load_state(callback, saved["callbacks"])
 
 
 def _plateau(schedule: Schedule) -> ReduceOnPlateau | None:

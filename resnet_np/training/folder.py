@@ -10,6 +10,7 @@ from resnet_np.errors import UserError
 
 RUNS = Path("runs")
 CHECKPOINT, BEST = "checkpoint.npz", "best.npz"
+HISTORY = "history.json"  # written last of all: a run without it was broken off
 
 
 @contextmanager

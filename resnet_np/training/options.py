@@ -9,7 +9,6 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from resnet_np import optim
 from resnet_np.device import DEVICES, PRECISIONS
-from resnet_np.errors import UserError
 from resnet_np.models import STAGES, ResNet
 from resnet_np.training.callbacks import FIGURES
 
@@ -111,7 +110,7 @@ class Options:
         With stage_decay, each stage of the trunk has a group of its own: layer4 the trunk's rate,
         each stage before it stage_decay times that of the next (Howard & Ruder 2018, "Universal
         language model fine-tuning for text classification", section 3.2). A group without
-        parameters is left out. Raises UserError for a momentum that the optimizer does not have.
+        parameters is left out.
         """
         groups: dict[str, dict[str, Any]] = {}
         lr, head_lr = self.learning_rates()
@@ -124,8 +123,6 @@ class Options:
                 groups.setdefault(kind, {"params": [], "lr": rate})["params"].append(p)
         more = {"momentum": self.momentum, "weight_decay": self.weight_decay}
         given = {name: value for name, value in more.items() if value is not None}
-        if "momentum" in given and self.optimizer.startswith("adam"):
-            raise UserError(f"--momentum: {self.optimizer} has none; it belongs to sgd and rmsprop")
         make = OPTIMIZERS[self.optimizer]
         return make([*groups.values()], lr=HEAD_RATES[self.optimizer], **given)
 

@@ -111,6 +111,7 @@ def write_page(path: Path, outcome: Outcome, figures: Mapping[str, Figures]) -> 
         title=path.parent.resolve().name,
         last=last,
         figures=figures,
+        rows=_rows([*figures.values()]),
         classes=classes,
         curves=to_svg(draw_curves(history)),
         confusion=to_svg(draw_confusion(matrix, classes, f"{last} images")),
@@ -123,6 +124,26 @@ def write_page(path: Path, outcome: Outcome, figures: Mapping[str, Figures]) -> 
     )
     with atomic_file(path) as file:
         file.write(text.encode(errors="replace"))
+
+
+def _rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
+    """The table of figures: a name, and the value of each split."""
+
+    def row(name: str, values: list[float | None]) -> tuple[str, list[str]]:
+        return name, ["" if value is None else f"{value:.4f}" for value in values]
+
+    return [
+        ("images", [str(f.images) for f in figures]),
+        row("loss", [f.loss for f in figures]),
+        row("accuracy", [f.accuracy for f in figures]),
+        *(row(f"among the {k} likeliest", [f.top[k] for f in figures]) for k in figures[0].top),
+        row("precision", [f.macro_precision for f in figures]),
+        row("recall", [f.macro_recall for f in figures]),
+        row("F1", [f.macro_f1 for f in figures]),
+        row("F1, by images", [f.weighted_f1 for f in figures]),
+        row("ROC-AUC", [f.macro_roc_auc for f in figures]),
+        row("calibration error", [f.calibration_error for f in figures]),
+    ]
 
 
 def _findings(diagnosis: Diagnosis | None) -> list[tuple[int, str, str, list[str]]]:

@@ -62,6 +62,19 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> 
     return figure
 
 
+def draw_rates(rates: np.ndarray, losses: np.ndarray, chosen: float) -> "Figure":
+    """The loss over the learning rate, and the rate that is suggested."""
+    figure = _figure(width=7, height=4)
+    axes = figure.subplots()
+    axes.semilogx(rates, losses)
+    axes.axvline(chosen, linestyle="--", color="tab:orange", label=f"falls fastest: {chosen:.2g}")
+    axes.set_xlabel("learning rate of the head")
+    axes.set_ylabel("loss, smoothed")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def _figure(width: float, height: float) -> "Figure":
     """A figure that no window system and no global list knows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

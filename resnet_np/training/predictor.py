@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_np.autograd import Tensor, no_grad, softmax
-from resnet_np.data.images import load_image
+from resnet_np.data.images import decode, views
 from resnet_np.data.loader import load_ahead
 from resnet_np.data.transfer import fetch_behind, send_ahead
 from resnet_np.device import activation_dtype, require
@@ -30,6 +30,8 @@ class Predictor:
     named: a checkpoint, any weight file or folder that has a head, or a published name.
     variant: of weights that cannot tell their own.
     device, precision: where it computes, and in what.
+    tta: how often it looks at an image, see `resnet_np.data.images.views`; its answer is the mean
+        of the probabilities.
 
     Its `advance` is told how many images more are done, for a progress bar.
 
@@ -42,9 +44,10 @@ class Predictor:
         variant: str | None = None,
         device: str = "cpu",
         precision: str = "fp32",
+        tta: str = "none",
     ) -> None:
         require(device, precision)
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.tta = device, precision, tta
         path = locate(os.fspath(named))
         if has_record(path):
             checkpoint = load_checkpoint(path)
@@ -65,8 +68,17 @@ class Predictor:
         self.advance: Callable[[int], None] = lambda done: None
 
     def logits(self, paths: Sequence[str | Path]) -> np.ndarray:
-        """What the network gives: float32 [N, K]. Raises UserError for a broken image."""
-        return self._run(paths, stop=None)
+        """What the network gives: float32 [N, K]. Raises UserError for a broken image.
+
+        Of several looks at each image: the logarithm of the mean probabilities, of which softmax
+        makes these again.
+        """
+        logits = self._run(paths, stop=None)
+        if self.tta == "none":
+            return logits
+        looks = softmax(logits.astype(np.float64)).reshape(len(paths), -1, logits.shape[1])
+        mean = looks.mean(axis=1)  # [N, v, K] -> [N, K]
+        return np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
 
     def probabilities(self, paths: Sequence[str | Path]) -> np.ndarray:
         """Of each class for each image: float64 [N, K]. Raises UserError for a broken image."""
@@ -78,13 +90,16 @@ class Predictor:
         Their dot products are the cosines between images. Raises UserError for a broken image.
         """
         features = self._run(paths, stop="fc")
+        features = features.reshape(len(paths), -1, features.shape[1]).mean(axis=1)  # [N, v, C]
         return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
     def _run(self, paths: Sequence[str | Path], stop: str | None) -> np.ndarray:
-        """The network's output up to stage `stop` for each image file."""
+        """The network's output up to stage `stop` for each look at each image file."""
 
         def load(chunk: np.ndarray) -> np.ndarray:
-            return np.stack([load_image(paths[i], self.contract, self.image_size) for i in chunk])
+            looks = [views(decode(paths[i]), self.contract, self.image_size, self.tta)
+                     for i in chunk]  # fmt: skip
+            return np.concatenate(looks)
 
         chunks = np.split(np.arange(len(paths)), range(AT_ONCE, len(paths), AT_ONCE))
         outputs, dtype = [], activation_dtype(self.precision)
@@ -96,9 +111,10 @@ class Predictor:
 
         with no_grad(), using_precision("tf32" if self.precision == "tf32" else "fp32"):
             pixels = send_ahead(load_ahead(load, chunks), self.device)
-            for y in fetch_behind(map(compute, pixels), self.device):
+            results = fetch_behind(map(compute, pixels), self.device)
+            for chunk, y in zip(chunks, results, strict=True):
                 outputs.append(y)
-                self.advance(len(y))
+                self.advance(len(chunk))
         return np.concatenate(outputs)
 
 

@@ -68,7 +68,8 @@ def epoch_line(entry: Mapping[str, Any]) -> str:
     return (
         f"epoch {entry['epoch']:>3}  loss {entry['train_loss']:.4f}  "
         f"accuracy {entry['train_accuracy']:.3f}  validation {entry['validation_loss']:.4f}  "
-        f"{entry['validation_accuracy']:.3f}  {entry['seconds']:.1f} s"
+        f"{entry['validation_accuracy']:.3f}  {entry['seconds']:.1f} s, "
+        f"{entry['waiting'] / max(entry['seconds'], 1e-9):.0%} of it waiting for images"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
 from resnet_np.training import report
+from resnet_np.training.folder import HISTORY
 from resnet_np.training.metrics import confusion_matrix, judge
 from resnet_np.training.page import Outcome, write_page
 from resnet_np.training.plots import draw_confusion, draw_curves, save_png
@@ -24,8 +25,7 @@ from resnet_np.weights.inspecting import print_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-HISTORY, CURVES, CONFUSION = "history.json", "curves.png", "confusion.png"
-REPORT = "report.html"
+CURVES, CONFUSION, REPORT = "curves.png", "confusion.png", "report.html"
 SAMPLES = 5  # images from memory that are saved as files, so that there is something to predict
 
 
@@ -46,8 +46,6 @@ def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
         "figures": {split: asdict(f) for split, f in figures.items()},
         "history": history,
     }
-    with atomic_file(folder / HISTORY) as file:
-        file.write(json.dumps(record, indent=1).encode())
     save_png(draw_curves(history), folder / CURVES)
     matrix = confusion_matrix(images.labels, answers, len(images.classes))
     title = f"{last}: {figures[last].accuracy:.1%} of {len(answers)} right"
@@ -57,6 +55,8 @@ def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
     write_page(folder / REPORT, outcome, figures)
     example = _example(folder, images)
     command = [_python(), "-m", "resnet_np.predict", str(folder / outcome.checkpoint), str(example)]
+    with atomic_file(folder / HISTORY) as file:
+        file.write(json.dumps(record, indent=1).encode())
     written = ", ".join((outcome.checkpoint, CONFUSION, CURVES, HISTORY, RECIPE, REPORT))
     print_line(console, f"written to {folder}: {written}")
     print_line(console, f"next: {shlex.join(command)}")

@@ -15,6 +15,7 @@ from resnet_np.errors import UserError
 from resnet_np.models.pretrained import LoadReport, load_weights
 from resnet_np.models.resnet import ResNet, Variant
 from resnet_np.training.options import Options
+from resnet_np.training.rates import make_schedule
 from resnet_np.weights import TORCHVISION, Contract, WeightFile
 from resnet_np.weights.locating import locate
 
@@ -43,14 +44,24 @@ class Source:
     image_size: int
 
 
-def find_source(options: Options) -> Source:
-    """Read the weights that the options name. Raises UserError where they contradict each other."""
+def check_options(options: Options) -> None:
+    """Raise UserError, before any work, for options that contradict each other or say nothing."""
     phases = options.by_phase()
     if options.recalibrate and all(phase.unfreeze == "fc" for phase in phases):
         raise UserError(
             "--recalibrate: belongs to batch norms that are trained; say --unfreeze layer4, or a "
             "stage before it, or leave it out"
         )
+    if options.views and options.augment is None:
+        raise UserError("--views: are those that --augment makes; say what it is to do")
+    if options.momentum is not None and options.optimizer.startswith("adam"):
+        raise UserError(f"--momentum: {options.optimizer} has none; sgd and rmsprop have one")
+    for phase in phases:
+        make_schedule(phase.schedule, phase.warmup, phase.epochs, steps=1000)
+
+
+def find_source(options: Options) -> Source:
+    """Read the weights that the options name. Raises UserError where they contradict each other."""
     if options.weights is None and options.model is not None:
         return _from_scratch(options)
     file = weights.read(EMBEDDED if options.weights is None else locate(options.weights))

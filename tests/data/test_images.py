@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from resnet_np.data.images import decode, fit, load_image
+from resnet_np.data.images import decode, fit, load_image, views
 from resnet_np.errors import UserError
 from resnet_np.weights.contract import KERAS_CAFFE, PLAIN, TORCHVISION
 
@@ -180,3 +180,21 @@ def test_by_hand_without_antialias(interpolation, expected):
         small = fit(Image.fromarray(np.ascontiguousarray(image)), contract, 4)
         line = small[0] if image is pixels else small[:, 0]
         assert line[:, 2].tolist() == np.round(expected).tolist()
+
+
+def test_ten_crops_are_the_corners_and_the_centre():
+    """32 of 36 x 45: a contract that scales the shorter side to 36."""
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 45, 3), dtype=np.uint8)
+    contract = replace(PLAIN, resize=36, crop=32)
+    found = views(Image.fromarray(pixels), contract, 32, "ten")
+    places = [(0, 0), (0, 13), (4, 0), (4, 13), (2, 6)]
+    for i, (top, left) in enumerate(places):
+        cut = pixels[top : top + 32, left : left + 32]
+        np.testing.assert_array_equal(found[i], cut)
+        np.testing.assert_array_equal(found[5 + i], cut[:, ::-1])
+    centre = fit(Image.fromarray(pixels), contract, 32)
+    mirror = views(Image.fromarray(pixels), contract, 32, "mirror")
+    np.testing.assert_array_equal(mirror, [centre, centre[:, ::-1]])
+    np.testing.assert_array_equal(views(Image.fromarray(pixels), contract, 32, "none"), [centre])
+    with pytest.raises(UserError, match="--tta ten: these weights expect the whole image, stretch"):
+        views(Image.fromarray(pixels), replace(contract, fit="stretch"), 32, "ten")

@@ -172,6 +172,8 @@ def test_damaged_and_foreign_checkpoints_are_refused(saved, tmp_path, change, me
         (lambda r: r["fit"].update(batch=-1), "batch of fit is -1"),
         (lambda r: r["fit"].update(progress=["a"]), "cannot go on from it"),
         (lambda r: r["fit"].pop("callbacks"), "cannot go on from it"),
+        (lambda r: r["fit"].update(stopped=3), "stopped of fit is 3"),
+        (lambda r: r["fit"].pop("stopped"), "its record is damaged: 'stopped'"),
         (lambda r: r["arguments"].update(optimizer="lion"), "'lion', not one of sgd, rmsprop"),
         (lambda r: r["arguments"].update(unfreeze="all"), "unfreeze is 'all'"),
         (lambda r: r["arguments"].update(batch_size="32"), "batch_size cannot be '32'"),

@@ -1,5 +1,6 @@
 """The commands as a user meets them: in a process of their own."""
 
+import csv
 import json
 import os
 import resource
@@ -17,7 +18,11 @@ import pytest
 from PIL import Image
 from refusals import assert_refused
 
+import resnet_np as rnp
+from resnet_np.autograd import no_grad, softmax
+from resnet_np.data.images import decode, views
 from resnet_np.models import ResNet
+from resnet_np.training.predictor import Predictor
 from resnet_np.weights import PLAIN, Contract, read, read_npz, save_npz
 from resnet_np.weights.writing import write
 
@@ -148,7 +153,10 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
         ([headless, image], ["head less.npz: has no head", "--weights '", "head less.npz'` gives"]),
         ([checkpoint, image, "--variant", "v1"], ["holds a v1.5 network, not the v1 of --variant"]),
         ([bare, image], ["bare.npz: cannot tell ResNet v1.5", "--variant v1.5", "--variant v1 "]),
-        ([checkpoint, photos], [f"{photos}: a folder, not an image", f"--similar {photos}"]),
+        (
+            [checkpoint, photos],
+            [f"{photos}: a folder, not an image", "--csv FILE", f"--similar {photos}"],
+        ),
         ([other, image], ["other.npz", "layer1.2.conv1.weight is missing"]),
         ([checkpoint], ["IMAGE"]),
         ([checkpoint, image, "--similar", tmp_path / "none"], ["none: no readable folder"]),
@@ -306,3 +314,40 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(weights, photos, tmp_path, mome
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_predictions_go_into_a_file(finished, photos, tmp_path):
+    folder, _ = finished
+    checkpoint, red = folder / "checkpoint.npz", photos / "red"
+    result = call("predict", checkpoint, red, "--csv", "a.csv", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("written to a.csv\n20 image(s) in ")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["path"]).name for row in rows] == [f"{i:02}.png" for i in range(20)]
+    probabilities = Predictor(checkpoint).probabilities([row["path"] for row in rows])
+    for row, shares in zip(rows, probabilities, strict=True):
+        found = [float(row[name]) for name in ("blue", "green", "red")]
+        np.testing.assert_allclose(found, shares, atol=1e-6)
+        assert row["answer"] == ("blue", "green", "red")[shares.argmax()]
+        assert row["label"] == ""
+    result = call("predict", checkpoint, red, "--csv", "no/a.csv", cwd=tmp_path)
+    assert_refused(result, "--csv no/a.csv: there is no folder no")
+
+
+@pytest.mark.parametrize(("tta", "looks"), [("mirror", 2), ("ten", 10)])
+def test_several_looks_at_an_image(finished, photos, tta, looks):
+    """The answer is the mean of what one look at each view says."""
+    checkpoint = finished[0] / "checkpoint.npz"
+    paths = sorted((photos / "green").iterdir())[:11]  # more than a batch
+    once, often = Predictor(checkpoint), Predictor(checkpoint, tta=tta)
+    done: list[int] = []
+    often.advance = done.append
+    found = often.probabilities(paths)
+    assert sum(done) == len(paths)
+    for path, row in zip(paths, found, strict=True):
+        seen = views(decode(path), once.contract, once.image_size, tta)
+        assert seen.shape == (looks, 32, 32, 3)
+        with no_grad():
+            logits = once.model(rnp.Tensor(once.contract.normalise(seen))).numpy()
+        np.testing.assert_allclose(softmax(logits).mean(axis=0), row, rtol=1e-4, atol=1e-6)

@@ -227,8 +227,8 @@ def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch, requ
     assert load_checkpoint(tmp_path / "a" / "checkpoint.npz", True).record["epoch"] == 2
 
 
-def test_resuming_refuses_other_options_and_other_images(run, photos, tmp_path):
-    checkpoint = run("a")
+def test_resuming_refuses_other_options_and_other_images(full_run, photos, tmp_path):
+    checkpoint = full_run("a")
     with pytest.raises(UserError, match="--lr, --batch-size: cannot be changed with --resume"):
         resumed_options(checkpoint, {"lr": 0.1, "batch_size": 3, "epochs": 5})
     with pytest.raises(UserError, match="has 2 epochs already; say --epochs 3"):
@@ -241,6 +241,15 @@ def test_resuming_refuses_other_options_and_other_images(run, photos, tmp_path):
     options = resumed_options(checkpoint, {"epochs": 3, "data": str(tmp_path / "fewer")})
     with pytest.raises(UserError, match=r"was trained on .* of 3 classes, but the folder has .* 2"):
         finetune(options, checkpoint, QUIET)
+
+
+def test_a_run_that_was_broken_off_in_front_of_its_results_writes_them(full_run, run, tmp_path):
+    whole = full_run("a")
+    (tmp_path / "a" / "history.json").unlink()
+    finetune(resumed_options(whole, {"out": str(tmp_path / "a")}), whole, QUIET)
+    assert load_checkpoint(tmp_path / "a" / "checkpoint.npz", True).record["epoch"] == 2
+    with pytest.raises(UserError, match="has 2 epochs already; say --epochs 3"):
+        resumed_options(whole, {})
 
 
 def test_resuming_refuses_as_many_images_of_other_names(run, photos, tmp_path):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnet_np.arguments import read_arguments
 from resnet_np.errors import UserError
-from resnet_np.finetune import read_arguments
+from resnet_np.finetune import make_parser
 from resnet_np.training.callbacks import FIGURES
 from resnet_np.training.options import KEPT, OPTIMIZERS, Options, Phase
 from resnet_np.training.recipe import recipe_text
@@ -32,7 +33,7 @@ OPTIONS = st.builds(
 
 
 def read(path: Path, *typed: str) -> Options:
-    return Options(**read_arguments(["--recipe", str(path), *typed]))
+    return Options(**read_arguments(make_parser(), ["--recipe", str(path), *typed]))
 
 
 @given(OPTIONS, st.lists(PHASES, max_size=3).map(tuple))
@@ -119,4 +120,4 @@ def test_files_that_are_no_text(tmp_path):
     with pytest.raises(UserError, match=r"r.toml: is no recipe: it has more than"):
         read(tmp_path / "r.toml")
     with pytest.raises(UserError, match="--recipe: a run that goes on has its options; leave it"):
-        read_arguments(["--recipe", "r.toml", "--resume", "a.npz"])
+        read_arguments(make_parser(), ["--recipe", "r.toml", "--resume", "a.npz"])

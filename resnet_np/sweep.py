@@ -1,0 +1,76 @@
+"""Many runs, with other options each: `python -m resnet_np.sweep`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from resnet_np.arguments import add_options, read_arguments
+from resnet_np.command import Parser, count, run_command
+
+
+def make_parser() -> Parser:
+    """The arguments of the command: those of a run, and its own."""
+    parser = Parser(
+        prog="python -m resnet_np.sweep",
+        description="Run python -m resnet_np.finetune, whose options these are, with every "
+        "combination of some of them; then compare. Begun again with the same words, it goes on "
+        "where it was broken off.",
+        argument_default=argparse.SUPPRESS,
+    )
+    add_options(parser)
+    add = parser.add_argument_group("sweep").add_argument
+    add(
+        "--vary",
+        metavar="OPTION=VALUES",
+        action="append",
+        required=True,
+        help="values with | between them, such as 'lr=0.1|0.01' or 'head=256|256,128'; with "
+        "--random also a range, such as lr=0.0001..0.1; once for each option",
+    )
+    add(
+        "--random",
+        metavar="N",
+        type=count,
+        help="so many combinations drawn at random, by --seed, in place of all",
+    )
+    return parser
+
+
+def main() -> None:
+    """Read the arguments, run all, print the table. Raises UserError."""
+    given = read_arguments(make_parser())
+    varied, draws = given.pop("vary"), given.pop("random", None)
+    folder = Path(given.pop("out", "runs/sweep"))
+
+    from rich.console import Console
+
+    from resnet_np.training.comparing import find_runs, print_runs, read_run
+    from resnet_np.training.options import Options
+    from resnet_np.training.sweeping import Values, combine, run_or_go_on
+
+    chosen = combine([Values.parse(text) for text in varied], draws, given.get("seed", 0))
+    told = []
+    for i, combination in enumerate(chosen, start=1):  # all are read before the first one runs
+        known = Parser(prog="python -m resnet_np.sweep", argument_default=argparse.SUPPRESS)
+        add_options(known)
+        changes = read_arguments(known, _typed(combination))
+        out = folder / f"{i:0{len(str(len(chosen)))}}"
+        told.append(Options(**given | changes | {"out": str(out)}))
+    console = Console()
+    for i, options in enumerate(told, start=1):
+        console.rule(f"run {i} of {len(told)}: " + _words(chosen[i - 1]))
+        run_or_go_on(options, console)
+    print_runs([read_run(path) for path in find_runs(folder)], console)
+
+
+def _typed(combination: dict[str, str]) -> list[str]:
+    """As words of the command line. A value that is empty leaves its option out."""
+    return [f"--{option}={value}" for option, value in combination.items() if value]
+
+
+def _words(combination: dict[str, str]) -> str:
+    return " ".join(f"{option}={value}" for option, value in combination.items())
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

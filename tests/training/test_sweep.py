@@ -1,0 +1,117 @@
+"""Sweeps as a user sees them, and the learning-rate finder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from refusals import assert_refused
+from test_commands import call
+from test_fit import a_fit
+
+from resnet_np.errors import UserError
+from resnet_np.training.rate_finder import HIGHEST, LOWEST, Found, Rising, find_rate
+from resnet_np.training.sweeping import Values, combine
+
+QUICK = ["--epochs", 1, "--no-doctor"]
+
+
+def test_all_combinations():
+    varied = [Values.parse("lr=0.1|0.2"), Values.parse("--batch_size=8|16|32")]
+    found = combine(varied, None, 0)
+    assert found[:2] == [{"lr": "0.1", "batch-size": "8"}, {"lr": "0.1", "batch-size": "16"}]
+    assert len({tuple(combination.values()) for combination in found}) == 6
+
+
+def test_random_combinations_are_those_of_the_seed():
+    varied = [Values.parse("lr=0.001..10"), Values.parse("head=256|256,128|")]
+    found = combine(varied, 200, seed=1)
+    assert found == combine(varied, 200, seed=1) != combine(varied, 200, seed=2)
+    rates = np.array([float(combination["lr"]) for combination in found])
+    assert 0.001 <= rates.min() < 0.002
+    assert 5 < rates.max() <= 10
+    assert 0.03 < np.median(rates) < 0.3  # evenly by the logarithm: about 0.1
+    assert {combination["head"] for combination in found} == {"256", "256,128", ""}
+
+
+@pytest.mark.parametrize(
+    ("texts", "draws", "said"),
+    [
+        (["lr"], None, "--vary lr: write it like lr=0.1|0.01, or lr=0.0001..0.1"),
+        (["lr=1..0.1"], 3, "--vary lr=1..0.1: a range is two numbers above 0, the smaller"),
+        (["lr=0..1"], 3, "a range is two numbers above 0"),
+        (["lr=a..b"], 3, "a range is two numbers above 0"),
+        (["lr=0.1..1"], None, "--vary lr: a range needs --random N"),
+        (["lr=1", "lr=2"], None, "--vary: an option stands there twice"),
+    ],
+)
+def test_what_cannot_be_varied(texts, draws, said):
+    with pytest.raises(UserError, match=said.replace("|", r"\|")):
+        combine([Values.parse(text) for text in texts], draws, 0)
+
+
+def test_a_sweep_runs_all_and_does_nothing_twice(photos: Path, weights: Path, tmp_path: Path):
+    words = ["--data", photos, "--weights", weights, *QUICK, "--vary", "lr=0.1|0.01"]
+    words += ["--out", "s"]
+    result = call("sweep", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    records = [json.loads((tmp_path / "s" / n / "history.json").read_text()) for n in "12"]
+    assert [record["arguments"]["lr"] for record in records] == [0.1, 0.01]
+    assert result.stdout.count("epoch   1") == 2
+    table = result.stdout.rsplit("validation", 1)[1]
+    assert "s/1" in table and "s/2" in table
+    assert " lr " in result.stdout
+    (tmp_path / "s" / "2" / "history.json").unlink()  # as if it had been broken off at its end
+    result = call("sweep", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "s/1: is finished" in result.stdout
+    assert (tmp_path / "s" / "2" / "history.json").exists()
+    result = call("sweep", *words[:-4], "--vary", "lr=0.3", "--out", "s", cwd=tmp_path)
+    assert_refused(result, "s/1: holds a run of other options (lr); name another --out")
+
+
+def test_a_sweep_reads_all_values_before_it_begins(tmp_path: Path):
+    result = call("sweep", "--vary", "epochs=1|0", cwd=tmp_path)
+    assert_refused(result, "argument --epochs: must be a whole number of 1 or more, not '0'")
+    assert_refused(call("sweep", cwd=tmp_path), "--vary")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- which learning rate? ------------------------------------------------------------------------
+
+
+def test_rates_rise_by_the_same_factor():
+    shares = [Rising(7).share(step) for step in range(7)]
+    assert shares == pytest.approx([LOWEST * 10**i for i in range(7)])
+    assert shares[-1] == pytest.approx(HIGHEST)
+
+
+def test_where_the_loss_falls_fastest():
+    shares = np.geomspace(1e-3, 1e3, 61)
+    losses = 2 - np.tanh(3 * np.log10(shares)) + 50 * (np.log10(shares) > 2)
+    assert Found(shares, losses).steepest == pytest.approx(1, rel=0.3)
+    with pytest.raises(UserError, match="the loss does not fall at any rate"):
+        Found(shares, np.arange(61.0)).steepest  # noqa: B018
+
+
+def test_too_high_a_rate_ends_the_search():
+    found = find_rate(a_fit(lr=1.0), 60)
+    assert 10 < len(found.losses) <= 60
+    assert found.shares[0] == LOWEST
+    assert 1e-2 < found.steepest < 100
+    wild = find_rate(a_fit(lr=1e4), 60)
+    assert len(wild.losses) < 60
+
+
+def test_the_command(photos: Path, weights: Path, tmp_path: Path):
+    words = ["--data", photos, "--weights", weights, "--batch-size", 8, "--steps", 60]
+    result = call("lr_find", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "rates.png: the loss over " in result.stdout
+    assert "it falls fastest with: --lr " in result.stdout
+    with Image.open(tmp_path / "rates.png") as image:
+        assert image.width > 500
+    assert [path.name for path in tmp_path.iterdir()] == ["rates.png"]
+    result = call("lr_find", "--plot", "a.jpg", cwd=tmp_path)
+    assert_refused(result, "--plot a.jpg: give it the name of a .png in a folder that there is")
