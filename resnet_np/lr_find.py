@@ -20,7 +20,7 @@ def make_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("--steps", metavar="N", type=at_least(10), default=100, help="default: 100")
+    add("--steps", metavar="N", type=at_least(20), default=100, help="default: 100")
     add("--plot", metavar="FILE", default="rates.png", help="default: rates.png")
     add_options(parser)
     return parser

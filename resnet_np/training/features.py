@@ -125,6 +125,17 @@ class Trunk:
             return self.model(Tensor(x), stop=self.stop, checked=True).data
 
 
+class Pixels:
+    """In place of a trunk, where there is none: the normalised pixels."""
+
+    def __init__(self, contract: Contract, device: str = "cpu") -> None:
+        self.contract, self.device = contract, device
+
+    def features(self, images: Array) -> Array:
+        """uint8 [n, S, S, 3] -> float32 [n, S, S, 3]."""
+        return self.contract.normalise(images)
+
+
 def _filled_up(images: Array) -> Array:
     """The images, and black ones behind them: AT_ONCE in all."""
     shape = (AT_ONCE, *images.shape[1:])
@@ -136,7 +147,7 @@ def _filled_up(images: Array) -> Array:
 class ImageInputs:
     """Features computed anew whenever they are asked for."""
 
-    def __init__(self, images: Images, trunk: Trunk) -> None:
+    def __init__(self, images: Images, trunk: "Trunk | Pixels") -> None:
         self.images, self.trunk = images, trunk
         self.labels, self.device = images.labels, trunk.device
 

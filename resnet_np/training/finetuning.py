@@ -411,32 +411,13 @@ def _cached(
 # --- the work ------------------------------------------------------------------------------------
 
 
-class ShowProgress(Callback):
-    """The bar of a training, and a line for each epoch."""
-
-    def __init__(self, bars: Any, epochs: int) -> None:
-        self.bars, self.epochs = bars, epochs
-
-    def on_train_begin(self, fit: Fit) -> None:
-        images = len(fit.train.labels)
-        total, done = self.epochs * images, fit.epochs * images
-        self.task = self.bars.add_task("training", total=total, completed=done, figures="")
-
-    def on_batch_end(self, fit: Fit) -> None:
-        done = fit.epochs * len(fit.train.labels) + fit.seen.images
-        self.bars.update(self.task, completed=done, figures=report.batch_line(fit.seen))
-
-    def on_epoch_end(self, fit: Fit) -> None:
-        self.bars.console.print(report.epoch_line(fit.history[-1]), highlight=False)
-
-
 def _train(run: Run, phase: Options) -> None:
     """Train up to the phase's end. After Ctrl-C, say where it can go on."""
     fit = run.fit
     assert fit is not None
     try:
         with report.bars(run.console) as bars:
-            fit.callbacks.insert(0, ShowProgress(bars, phase.epochs))
+            fit.callbacks.insert(0, report.ShowProgress(bars, phase.epochs))
             fit.run(phase.epochs)
     except KeyboardInterrupt:
         if run.saved:

@@ -1,7 +1,10 @@
 """Training, epoch by epoch and batch by batch, in a form that can stop anywhere and go on.
 
-    fit = Fit(model, SGD(model.parameters(), 0.1), train, validation, callbacks=[EarlyStopping(5)])
-    fit.run(epochs=30)
+    training = Fit(model, SGD(model.parameters(), 0.1), train, validation,
+                   callbacks=[EarlyStopping(5)])
+    training.run(epochs=30)
+
+or, for images as they are, `fit(model, optimizer, train, validation, epochs=30)`.
 
 What a training is made of beside the model's and the optimizer's numbers, `Fit.state_dict` tells.
 Given back, in the middle of an epoch or between two, the training ends with the same parameters, to
@@ -19,17 +22,18 @@ from typing import Any
 import numpy as np
 
 from resnet_np.autograd import cross_entropy
-from resnet_np.data.loader import epoch_order, split_batches
+from resnet_np.data.loader import Images, epoch_order, split_batches
 from resnet_np.device import to_device
 from resnet_np.kernels import Array
 from resnet_np.nn import Module
 from resnet_np.optim import LossScaler, MovingAverage, Optimizer, clip_gradients
 from resnet_np.optim.schedules import Constant, Rates, ReduceOnPlateau, Schedule, WarmUp
 from resnet_np.training.callbacks import Callback, load_state
-from resnet_np.training.features import Inputs, Waiting, batches_of
+from resnet_np.training.features import ImageInputs, Inputs, Pixels, Waiting, batches_of
 from resnet_np.training.lint import frozen_parameters
 from resnet_np.training.loop import Progress, compute_logits, predict_logits
 from resnet_np.training.metrics import mean_cross_entropy
+from resnet_np.weights.contract import PLAIN, Contract
 
 LOOK_EVERY = 0.2  # seconds
 
@@ -246,6 +250,40 @@ class Fit:
         self.stopped = str(saved["stopped"])
         for callback in self.callbacks:
             load_state(callback, saved["callbacks"])
+
+
+def fit(
+    model: Module,
+    optimizer: Optimizer,
+    train: Images,
+    validation: Images,
+    epochs: int,
+    *,
+    contract: Contract = PLAIN,
+    device: str = "cpu",
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Train any network on images, showing how it goes. Gives the record of figures of each epoch.
+
+    Parameters
+    ----------
+    train, validation : `ArrayImages`, `FolderImages`; for training also `AugmentedImages`
+    contract : how bytes become what the network is shown (default: divided by 255)
+    device : where the model is
+    options : of `Fit`: batch_size, schedule, rule, average, order
+    """
+    from rich.console import Console
+
+    from resnet_np.training import report
+
+    seen, looked_at = (
+        ImageInputs(images, Pixels(contract, device)) for images in (train, validation)
+    )
+    with report.bars(Console()) as bars:
+        shown = report.ShowProgress(bars, epochs)
+        training = Fit(model, optimizer, seen, looked_at, callbacks=[shown, *callbacks], **options)
+        return training.run(epochs)
 
 
 def _plateau(schedule: Schedule) -> ReduceOnPlateau | None:

@@ -16,6 +16,7 @@ from resnet_np.training.fit import Fit
 
 LOWEST, HIGHEST = 1e-3, 1e3  # the shares of the usual rates that are tried
 SMOOTHING = 0.9  # of the losses before, in the running mean that is looked at
+SETTLED = 10  # the first ones are means of few batches, and say little
 DIVERGED = 4.0  # times the lowest loss: there is nothing more to learn
 
 
@@ -81,7 +82,8 @@ def find_rate(fit: Fit, steps: int) -> Found:
     try:
         fit.run(epochs)
     except UserError:  # from one step to the next it is no number any more
-        if len(seen.losses) < 3:
+        if len(seen.losses) < SETTLED + 3:
             raise
-    shares = np.array([schedule.share(step) for step in range(len(seen.losses))])
-    return Found(shares, np.array(seen.losses))
+    looked_at = range(SETTLED, len(seen.losses))
+    shares = np.array([schedule.share(step) for step in looked_at])
+    return Found(shares, np.array([seen.losses[step] for step in looked_at]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_np.data.doctor import KINDS, Diagnosis
 from resnet_np.errors import one_line, some
 from resnet_np.models.pretrained import LoadReport
+from resnet_np.training.callbacks import Callback
 from resnet_np.training.loop import Progress
 from resnet_np.training.metrics import Figures
 from resnet_np.weights import Contract
@@ -15,6 +16,8 @@ from resnet_np.weights.inspecting import contract_lines, print_line
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+
+    from resnet_np.training.fit import Fit
 
 MOST_CLASSES = 30  # in a table
 SHOWN = 3  # findings of one kind
@@ -71,6 +74,25 @@ def epoch_line(entry: Mapping[str, Any]) -> str:
         f"{entry['validation_accuracy']:.3f}  {entry['seconds']:.1f} s, "
         f"{entry['waiting'] / max(entry['seconds'], 1e-9):.0%} of it waiting for images"
     )
+
+
+class ShowProgress(Callback):
+    """The bar of a training, and a line for each epoch."""
+
+    def __init__(self, bars: Any, epochs: int) -> None:
+        self.bars, self.epochs = bars, epochs
+
+    def on_train_begin(self, fit: "Fit") -> None:
+        images = len(fit.train.labels)
+        total, done = self.epochs * images, fit.epochs * images
+        self.task = self.bars.add_task("training", total=total, completed=done, figures="")
+
+    def on_batch_end(self, fit: "Fit") -> None:
+        done = fit.epochs * len(fit.train.labels) + fit.seen.images
+        self.bars.update(self.task, completed=done, figures=batch_line(fit.seen))
+
+    def on_epoch_end(self, fit: "Fit") -> None:
+        self.bars.console.print(epoch_line(fit.history[-1]), highlight=False)
 
 
 def print_figures(

@@ -9,11 +9,15 @@ import pytest
 from rich.console import Console
 from small_network import small_network
 
-from resnet_np.autograd import Tensor, cross_entropy
+from resnet_np.autograd import Tensor, cross_entropy, global_avg_pool, relu
+from resnet_np.data.augmented import AugmentedImages
+from resnet_np.data.digits import load_digits_images
+from resnet_np.data.loader import ArrayImages
+from resnet_np.data.transforms import parse
 from resnet_np.errors import UserError
-from resnet_np.nn import Linear
-from resnet_np.optim import SGD
-from resnet_np.optim.schedules import ReduceOnPlateau
+from resnet_np.nn import BatchNorm2d, Conv2d, Linear, Module
+from resnet_np.optim import SGD, Adam, MovingAverage
+from resnet_np.optim.schedules import OneCycle, ReduceOnPlateau
 from resnet_np.training import finetuning
 from resnet_np.training.callbacks import (
     Callback,
@@ -26,7 +30,7 @@ from resnet_np.training.callbacks import (
 from resnet_np.training.checkpoint import load_checkpoint
 from resnet_np.training.features import CachedInputs, CachedViews
 from resnet_np.training.finetuning import finetune, resumed_options
-from resnet_np.training.fit import Fit, Rule
+from resnet_np.training.fit import Fit, Rule, fit
 from resnet_np.training.options import Options, Phase
 
 QUIET = Console(quiet=True)
@@ -258,3 +262,35 @@ def test_frozen_parameters_in_an_optimizer_are_named():
     model.freeze_before("fc")
     with pytest.warns(UserWarning, match=r"holds frozen parameters, .*: conv1.weight, .* 56 more"):
         Fit(model, optimizer, INPUTS, INPUTS, start="fc")
+
+
+# --- for any network -----------------------------------------------------------------------------
+
+
+class Small(Module):
+    """Two convolutions and a linear layer."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.conv1, self.bn1 = Conv2d(3, 8, 3, 2, 1, rng=rng), BatchNorm2d(8)
+        self.conv2, self.bn2 = Conv2d(8, 16, 3, 2, 1, rng=rng), BatchNorm2d(16)
+        self.fc = Linear(16, 10, rng=rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = relu(self.bn1(self.conv1(x)))
+        return self.fc(global_avg_pool(relu(self.bn2(self.conv2(x)))))
+
+
+def test_any_network_learns_from_images(capsys):
+    images, labels, classes = load_digits_images(16)
+    train, validation = (
+        ArrayImages(images[part], labels[part], tuple(classes))
+        for part in (slice(1200), slice(1200, None))
+    )
+    moved = AugmentedImages(train, parse("KerasAffine(width_shift_range=0.05)"), seed=0)
+    model = Small()
+    rates = {"schedule": OneCycle(8 * 38), "average": MovingAverage(model, 0.9)}
+    history = fit(model, Adam(model.parameters(), 0.03), moved, validation, 8, **rates)
+    assert [entry["epoch"] for entry in history] == list(range(1, 9))
+    assert history[-1]["validation_accuracy"] > 0.8
+    assert "epoch   8" in capsys.readouterr().out
