@@ -30,7 +30,8 @@ def phase(text: str) -> "Phase":
 
     given: dict[str, Any] = {}
     for part in text.split(";"):
-        name, _, value = part.strip().partition("=")
+        name, _, value = part.partition("=")
+        name = name.strip().replace("-", "_")
         if name not in PHASE:
             raise argparse.ArgumentTypeError(f"has {', '.join(PHASE)}, and no {name!r}")
         given[name] = PHASE[name](value.strip())
@@ -66,7 +67,8 @@ def add_options(parser: Parser) -> None:
     add(
         "--recipe",
         metavar="FILE",
-        help="a TOML file of options, such as epochs = 30; what is typed here comes before it",
+        help="a TOML file of options, such as epochs = 30; what is typed here wins (--epochs and "
+        "--unfreeze over all its phases)",
     )
 
     add = parser.add_argument_group("images").add_argument
@@ -74,7 +76,8 @@ def add_options(parser: Parser) -> None:
         "--data",
         metavar="FOLDER|TABLE",
         help="class folders, with or without train/, val/, test/; or a .csv or .tsv with the "
-        "columns path, label and, if you like, split",
+        "columns path, label and, if you like, split. Without splits, a tenth of each class is for "
+        "validation and a tenth for the test, drawn by --seed",
     )
     add(
         "--image-size",
@@ -92,8 +95,8 @@ def add_options(parser: Parser) -> None:
         "--views",
         metavar="N",
         type=at_least(0),
-        help="with --augment: so many views of each image, their frozen features kept (default: "
-        "0, a new view in every epoch)",
+        help="with --augment and a frozen trunk: compute N views of each image once, and keep "
+        "their features (default: 0: a new view, through the trunk, in every epoch)",
     )
     add(
         "--no-cache",
@@ -146,7 +149,8 @@ def add_options(parser: Parser) -> None:
         type=phase,
         action="append",
         help="instead of --unfreeze and --epochs, once for each part of the run: 'unfreeze=fc; "
-        f"epochs=5', then 'unfreeze=layer4; epochs=10; lr=0.0001'; also {', '.join([*PHASE][3:])}",
+        f"epochs=5', then 'unfreeze=layer4; epochs=10; lr=0.0001'; also {', '.join([*PHASE][3:])}. "
+        "Each has an optimizer, a schedule and a patience of its own",
     )
     add("--batch-size", metavar="N", type=count, help="default: 32")
     add("--accumulate", metavar="N", type=count, help="batches that make one step (default: 1)")
@@ -155,9 +159,10 @@ def add_options(parser: Parser) -> None:
         "--lr",
         metavar="X",
         type=rate,
-        help="learning rate (default: by optimizer, less for the trunk)",
+        help="learning rate of trunk and head (default: of the head by optimizer, 0.003 for adam, "
+        "0.01 for sgd; of the trunk a thirtieth of that)",
     )
-    add("--head-lr", metavar="X", type=rate, help="another one for the head")
+    add("--head-lr", metavar="X", type=rate, help="of the head alone; --lr is the trunk's, then")
     add(
         "--stage-decay",
         metavar="X",
@@ -172,22 +177,51 @@ def add_options(parser: Parser) -> None:
         help=f"of the learning rate, times in epochs: {'; '.join(SCHEDULES)} (default: Constant)",
     )
     add("--warmup", metavar="EPOCHS", type=rate, help="in which rates rise from 0 (default: 0)")
-    add("--clip", metavar="X", type=more_than_0, help="the longest that the gradient may be")
+    add(
+        "--clip",
+        metavar="X",
+        type=more_than_0,
+        help="shorten gradients whose norm, over all parameters, is above X",
+    )
     add("--label-smoothing", metavar="X", type=probability, help="default: 0")
     add(
         "--class-weights",
         metavar="balanced|N,...",
-        help="a factor for each class's loss, in the order of their names; balanced: the rarer, "
+        help="a factor for each class's loss, in the order of the classes; balanced: the rarer, "
         "the larger",
     )
-    add("--ema", metavar="X", type=probability, help="average the weights with this decay: 0.999")
+    add(
+        "--ema",
+        metavar="X",
+        type=probability,
+        help="judge and save weights averaged with this decay, such as 0.999",
+    )
     add("--seed", metavar="N", type=seed, help="default: 0")
 
     add = parser.add_argument_group("stopping and keeping").add_argument
-    add("--patience", metavar="N", type=count, help="stop after N epochs without a better one")
-    add("--watch", choices=[*FIGURES], help="what is to be better (default: validation_loss)")
-    add("--keep", choices=KEPT, help="which weights are judged in the end (default: last)")
-    add("--save-every", metavar="SECONDS", type=rate, help="write checkpoint.npz (default: 60)")
+    add(
+        "--patience",
+        metavar="N",
+        type=count,
+        help="stop after N epochs in which --watch was not better",
+    )
+    add(
+        "--watch",
+        choices=[*FIGURES],
+        help="by what --patience and --keep choose (default: validation_loss)",
+    )
+    add(
+        "--keep",
+        choices=KEPT,
+        help="which weights are judged: the last ones, or the best by --watch, which best.npz has "
+        "(default: last)",
+    )
+    add(
+        "--save-every",
+        metavar="SECONDS",
+        type=rate,
+        help="write checkpoint.npz so often, and at the end of each phase (default: 60)",
+    )
     add("--save-epochs", metavar="N", type=count, help="and keep one of every N-th epoch")
     add("--out", metavar="DIR", help="for the results (default: a new runs/NAME-NUMBER)")
 

@@ -19,7 +19,9 @@ def make_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("--resume", metavar="CHECKPOINT", help="go on with this run, up to --epochs")
+    add("--resume", metavar="CHECKPOINT", help="go on with this run, in a new folder or --out; "
+        "beside it only --data, --epochs (in all), --device, --precision, --no-cache, --save-every "
+        "and --save-epochs can be said")  # fmt: skip
     add_options(parser)
     return parser
 

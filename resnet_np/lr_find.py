@@ -16,12 +16,14 @@ def make_parser() -> Parser:
         description="Train for a moment with learning rates that rise from a thousandth of the "
         "usual ones to a thousand times them, draw what becomes of the loss, and say where it "
         "falls fastest. Nothing is kept but the picture. The options are those of "
-        "python -m resnet_np.finetune.",
+        "python -m resnet_np.finetune; of a run in phases the first is tried. --lr and --head-lr, "
+        "or what they are without being said, are the middle of what is tried.",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("--steps", metavar="N", type=at_least(20), default=100, help="default: 100")
-    add("--plot", metavar="FILE", default="rates.png", help="default: rates.png")
+    add("--steps", metavar="N", type=at_least(20), default=100, help="batches, each with a higher "
+        "rate (default: 100)")  # fmt: skip
+    add("--plot", metavar="FILE", default="rates.png", help="where to draw it (default: rates.png)")
     add_options(parser)
     return parser
 
@@ -45,7 +47,8 @@ def main() -> None:
     best = found.steepest
     save_png(draw_rates(found.shares * head_lr, found.losses, best * head_lr), plot)
     print(f"{plot}: the loss over {len(found.shares)} rates")
-    print(f"it falls fastest with: --lr {best * lr:.2g} --head-lr {best * head_lr:.2g}")
+    trunk = "" if options.by_phase()[0].unfreeze == "fc" else f"--lr {best * lr:.2g} "
+    print(f"it falls fastest with: {trunk}--head-lr {best * head_lr:.2g}")
 
 
 if __name__ == "__main__":

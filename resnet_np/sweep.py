@@ -6,6 +6,7 @@ from pathlib import Path
 
 from resnet_np.arguments import add_options, read_arguments
 from resnet_np.command import Parser, count, run_command
+from resnet_np.errors import UserError
 
 
 def make_parser() -> Parser:
@@ -13,8 +14,8 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="python -m resnet_np.sweep",
         description="Run python -m resnet_np.finetune, whose options these are, with every "
-        "combination of some of them; then compare. Begun again with the same words, it goes on "
-        "where it was broken off.",
+        "combination of some of them; then compare. The runs are written to runs/sweep/1, 2, and "
+        "so on, or below --out. Begun again with the same words, it goes on where it was broken off.",
         argument_default=argparse.SUPPRESS,
     )
     add_options(parser)
@@ -25,7 +26,8 @@ def make_parser() -> Parser:
         action="append",
         required=True,
         help="values with | between them, such as 'lr=0.1|0.01' or 'head=256|256,128'; with "
-        "--random also a range, such as lr=0.0001..0.1; once for each option",
+        "--random also a range, such as lr=0.0001..0.1; nothing, as in 'head=|256', leaves the "
+        "option out; once for each option",
     )
     add(
         "--random",
@@ -55,6 +57,8 @@ def main() -> None:
         add_options(known)
         changes = read_arguments(known, _typed(combination))
         out = folder / f"{i:0{len(str(len(chosen)))}}"
+        for name in {"epochs", "unfreeze"} & changes.keys() if "phases" in given else ():
+            raise UserError(f"--vary {name}: the phases of the recipe say it; vary something else")
         told.append(Options(**given | changes | {"out": str(out)}))
     console = Console()
     for i, options in enumerate(told, start=1):

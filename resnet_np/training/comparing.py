@@ -21,10 +21,16 @@ def find_runs(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    found = sorted(path.parent for path in folder.glob(f"*/{HISTORY}"))
+    # Also those of a sweep, which are one folder further down.
+    found = [path.parent for deep in ("*", "*/*") for path in folder.glob(f"{deep}/{HISTORY}")]
     if not found:
         raise UserError(f"{folder}: no finished run in it: a run writes {HISTORY} at its end")
-    return sorted(found, key=lambda path: (path.name.rstrip("0123456789"), _number(path.name)))
+    return sorted(found, key=_place)
+
+
+def _place(path: Path) -> tuple[str, str, int]:
+    """By folder and name, with numbers as such."""
+    return str(path.parent), path.name.rstrip("0123456789"), _number(path.name)
 
 
 def _number(name: str) -> int:

@@ -1,7 +1,8 @@
 """The main job, from options to a fine-tuned network and its figures."""
 
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,7 @@ from resnet_np.training.options import Options
 from resnet_np.training.page import Outcome
 from resnet_np.training.rate_finder import Found, find_rate
 from resnet_np.training.rates import make_schedule
-from resnet_np.training.recalibrate import check_statistics, trainable_norms
+from resnet_np.training.recalibrate import check_statistics, refuse_folded, trainable_norms
 from resnet_np.training.results import write_results
 from resnet_np.training.setup import (
     build_model,
@@ -81,6 +82,7 @@ class Run:
 
     number: of the phase under way, the first is 0. fit: that phase's training.
     best: keeps the best weights, over all phases; None with --keep last.
+    mistakes: in what it was told (`lint.py`).
     order: draws the order of the images. history: a record of figures for each epoch, of all
     phases. fingerprints: of the images of each split. weights: where the tensors of a weight file
     went.
@@ -101,6 +103,7 @@ class Run:
     fit: Fit | None = None
     best: KeepBest | None = None
     diagnosis: Diagnosis | None = None
+    mistakes: Sequence[str] = ()
     saved: str = ""  # what the last checkpoint holds
 
     @property
@@ -155,11 +158,11 @@ def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -
                 print_line(console, f"phase {number + 1}: from {phase.unfreeze} on")
             inputs = _begin_phase(run, number, phase, resume)
             _guarded(run, phase, partial(_train, run, phase))
-        run.save()
+            run.save()
         logits = _guarded(run, phases[-1], partial(_judge, run, phases[-1], inputs))
         outcome = Outcome(
             options, BEST if run.best else CHECKPOINT, logits, run.splits, run.history, run.weights,
-            run.diagnosis, time.monotonic() - began,
+            run.diagnosis, run.mistakes, time.monotonic() - began,
         )  # fmt: skip
         write_results(folder, outcome, console)
 
@@ -252,25 +255,32 @@ def _prepare(options: Options, resume: Checkpoint | None, folder: Path, console:
         weights = None if loaded is None else asdict(loaded)
         for line in report.weight_lines(loaded):
             print_line(console, line)
+        for phase in options.by_phase() if loaded else []:
+            model.freeze_before(phase.unfreeze)
+            refuse_folded(model, phase)
     else:
         contract, size = resume.contract, resume.image_size
         splits = load_splits(options, contract, size)
         _check_same_images(resume, splits)
         model, weights = restore_model(resume, to_go_on=True), resume.record.get("weights")
     print_line(console, report.input_line(contract.with_size(size)))
-    for mistake in examine(options, splits):
+    mistakes = examine(options, splits)
+    for mistake in mistakes:
         print_line(console, f"warning: {mistake}")
     run = Run(
         options, folder, console, model, contract, size, splits, _fingerprints(splits), weights,
-        np.random.default_rng(options.seed), [], diagnosis=diagnosis,
+        np.random.default_rng(options.seed), [], diagnosis=diagnosis, mistakes=mistakes,
     )  # fmt: skip
     if options.keep == "best":
         run.best = KeepBest(lambda: run.save(BEST), options.watch)
     if resume is not None:
         run.history = list(resume.record["history"])
         restore_random(resume, model, run.order)
-        if run.best is not None:
+        best = Path(resume.path).with_name(BEST)
+        if run.best is not None and best.exists():
             restore_callback(resume, run.best)
+            if not (folder / BEST).exists():  # it goes on in another folder
+                shutil.copyfile(best, folder / BEST)
     return run
 
 

@@ -39,7 +39,8 @@ class Outcome:
 
     checkpoint: the name of the one with the weights that gave the logits.
     logits: [N, K] of each split. weights: where the tensors of the weight file went.
-    diagnosis: of the images, if the doctor has looked. seconds: since the program began.
+    diagnosis: of the images, if the doctor has looked. mistakes: in what it was told. seconds:
+    since the program began.
     """
 
     options: Options
@@ -49,6 +50,7 @@ class Outcome:
     history: list[dict[str, Any]]
     weights: dict[str, Any] | None
     diagnosis: Diagnosis | None
+    mistakes: Sequence[str]
     seconds: float
 
 
@@ -116,6 +118,9 @@ def write_page(path: Path, outcome: Outcome, figures: Mapping[str, Figures]) -> 
         curves=to_svg(draw_curves(history)),
         confusion=to_svg(draw_confusion(matrix, classes, f"{last} images")),
         mistakes=confident_mistakes(logits[last], images),
+        checkpoint=outcome.checkpoint,
+        weights=_origin(outcome.options),
+        warnings=outcome.mistakes,
         diagnosis=outcome.diagnosis,
         findings=_findings(outcome.diagnosis),
         recipe=recipe_text(outcome.options),
@@ -124,6 +129,13 @@ def write_page(path: Path, outcome: Outcome, figures: Mapping[str, Figures]) -> 
     )
     with atomic_file(path) as file:
         file.write(text.encode(errors="replace"))
+
+
+def _origin(options: Options) -> str:
+    """What the network began with."""
+    if options.weights is not None:
+        return options.weights
+    return "the embedded weights" if options.model is None else "random weights"
 
 
 def _rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:

@@ -62,13 +62,7 @@ def check_statistics(model: ResNet, start: str, inputs: Inputs, options: Options
     """Before batch norms are trained: with --recalibrate, make their statistics those of the
     training images; without, raise UserError if they were folded away or disagree grossly.
     """
-    folded = [name for name, layer in trainable_norms(model).items() if is_folded(layer)]
-    if folded and not options.recalibrate:
-        raise UserError(
-            f"--unfreeze {options.unfreeze}: the statistics of {len(folded)} batch norms, "
-            f"{folded[0]} the first, were folded into gamma and beta (all means are 0, all "
-            f"variances 1), so {DESTROYS}"
-        )
+    refuse_folded(model, options)
     rng = np.random.default_rng([options.seed, 2])  # apart from the generator of the batch order
     indices = epoch_order(rng, len(inputs.labels))[:LOOKED_AT]
     measured = measure(model, start, inputs, indices, options.batch_size)
@@ -83,6 +77,19 @@ def check_statistics(model: ResNet, start: str, inputs: Inputs, options: Options
             f"--unfreeze {options.unfreeze}: the stored statistics of {len(wrong)} of "
             f"{len(factors)} batch norms are not those of the images (variances of {worst} by a "
             f"factor of {wrong[worst]:.0f}), so {DESTROYS}"
+        )
+
+
+def refuse_folded(model: ResNet, options: Options) -> None:
+    """Raise UserError if batch norms are to be trained whose statistics were folded away, and
+    nothing is to be done about it.
+    """
+    folded = [name for name, layer in trainable_norms(model).items() if is_folded(layer)]
+    if folded and not options.recalibrate:
+        raise UserError(
+            f"--unfreeze {options.unfreeze}: the statistics of {len(folded)} batch norms, "
+            f"{folded[0]} the first, were folded into gamma and beta (all means are 0, all "
+            f"variances 1), so {DESTROYS}"
         )
 
 

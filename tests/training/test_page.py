@@ -34,7 +34,7 @@ def page(tmp_path) -> str:
     logits = dict.fromkeys(splits, LOGITS)
     options = Options(data="photos", augment="RandomHorizontalFlip()")
     outcome = Outcome(
-        options, "checkpoint.npz", logits, splits, HISTORY, None, DIAGNOSIS, 12.34
+        options, "best.npz", logits, splits, HISTORY, None, DIAGNOSIS, ["all <wrong>"], 12.34
     )  # fmt: skip
     figures = {name: judge(LOGITS, IMAGES.labels) for name in splits}
     (tmp_path / "my run").mkdir()
@@ -73,7 +73,8 @@ def test_it_says_what_there_is(page):
     for said in (
         "4.0 s, 25% of it waiting for images", "12.3 s", "30 images, 2 of them without a label",
         "a/<i>.png = b/x.png same content; in test and train", "and 2 more", 'data = "photos"',
-        "recipe.toml'", "calibration error",
+        "recipe.toml'", "calibration error", "Judged is best.npz, which began with the embedded",
+        "Warning: all <wrong>.",
     ):  # fmt: skip
         assert said in everything, said
     assert page.count("<svg") == 2

@@ -115,7 +115,7 @@ def test_the_command(photos: Path, weights: Path, tmp_path: Path):
     result = call("lr_find", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "rates.png: the loss over " in result.stdout
-    assert "it falls fastest with: --lr " in result.stdout
+    assert "it falls fastest with: --head-lr " in result.stdout
     with Image.open(tmp_path / "rates.png") as image:
         assert image.width > 500
     assert [path.name for path in tmp_path.iterdir()] == ["rates.png"]
