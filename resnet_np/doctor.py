@@ -54,7 +54,7 @@ def main() -> None:
         atomic_file(arguments.json) if arguments.json is not None else nullcontext() as file,
         report.bars(Console(stderr=True), passing=True) as bars,
     ):
-        task = bars.add_task("images", total=None, figures="")
+        task = bars.add_task("images", total=0, figures="")
         diagnosis = examine(
             arguments.data,
             arguments.image_size,

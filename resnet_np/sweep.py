@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnet_np.arguments import add_options, read_arguments
 from resnet_np.command import Parser, count, run_command
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, some
 
 
 def make_parser() -> Parser:
@@ -15,7 +15,7 @@ def make_parser() -> Parser:
         prog="python -m resnet_np.sweep",
         description="Run python -m resnet_np.finetune, whose options these are, with every "
         "combination of some of them; then compare. The runs are written to runs/sweep/1, 2, and "
-        "so on, or below --out. Begun again with the same words, it goes on where it was broken off.",
+        "so on, or below --out. Begun again with the same words, it goes on where it stopped.",
         argument_default=argparse.SUPPRESS,
     )
     add_options(parser)
@@ -48,6 +48,7 @@ def main() -> None:
 
     from resnet_np.training.comparing import find_runs, print_runs, read_run
     from resnet_np.training.options import Options
+    from resnet_np.training.setup import check_options
     from resnet_np.training.sweeping import Values, combine, run_or_go_on
 
     chosen = combine([Values.parse(text) for text in varied], draws, given.get("seed", 0))
@@ -59,12 +60,23 @@ def main() -> None:
         out = folder / f"{i:0{len(str(len(chosen)))}}"
         for name in {"epochs", "unfreeze"} & changes.keys() if "phases" in given else ():
             raise UserError(f"--vary {name}: the phases of the recipe say it; vary something else")
-        told.append(Options(**given | changes | {"out": str(out)}))
-    console = Console()
+        changes |= {"out": str(out), "doctor": i == 1 and given.get("doctor", True)}
+        told.append(Options(**given | changes))
+    for options in told:
+        check_options(options)
+    console, failed = Console(), []
     for i, options in enumerate(told, start=1):
         console.rule(f"run {i} of {len(told)}: " + _words(chosen[i - 1]))
-        run_or_go_on(options, console)
+        try:
+            run_or_go_on(options, console)
+        except UserError as error:  # a rate that is too high: the others go on
+            failed.append(f"{options.out}: {error}")
+            print(f"error: {failed[-1]}", file=sys.stderr)
+    if len(failed) == len(told):
+        raise UserError(f"no run has come to its end: {failed[0]}")
     print_runs([read_run(path) for path in find_runs(folder)], console)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(told)} runs have failed: {some(failed, '; ')}")
 
 
 def _typed(combination: dict[str, str]) -> list[str]:

@@ -31,10 +31,17 @@ class AugmentedImages:
     """
 
     def __init__(
-        self, images: Images, steps: Sequence[Transform | BatchTransform], seed: int
+        self,
+        images: Images,
+        steps: Sequence[Transform | BatchTransform],
+        seed: int,
+        views: int = 0,
     ) -> None:
-        """Raises UserError for transforms that cannot stand in this order."""
-        self.images, self.seed, self.epoch = images, seed, 0
+        """views : if not 0, each image has only so many looks, which take turns.
+
+        Raises UserError for transforms that cannot stand in this order.
+        """
+        self.images, self.seed, self.views, self.epoch = images, seed, views, 0
         self.labels, self.classes, self.size = images.labels, images.classes, images.size
         self.each, self.mixing = split_steps(steps)
         sized = Resize | RandomResizedCrop
@@ -43,7 +50,7 @@ class AugmentedImages:
     def at(self, epoch: int) -> "AugmentedImages":
         """The same images in another epoch; the first one is 0."""
         other = copy(self)
-        other.epoch = epoch
+        other.epoch = epoch % self.views if self.views else epoch
         return other
 
     def read(self, indices: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from resnet_np.autograd import Tensor
 from resnet_np.autograd.tensor import is_recording
 from resnet_np.device import DEVICES, to_device
 from resnet_np.errors import UserError, some
-from resnet_np.kernels import Array
+from resnet_np.kernels import Array, get_array_module
 from resnet_np.nn.recompute import recompute
 
 _moving = RLock()  # held while some parameter's array comes or goes
@@ -224,7 +224,7 @@ class Module:
         own = self.state_dict()
         check_fit("these weights do not fit the model", own, state)
         for name, array in own.items():
-            array[...] = state[name]
+            array[...] = get_array_module(array).asarray(state[name])
         for p in self.parameters():
             p.version += 1
 

@@ -45,6 +45,7 @@ class Step:
 
     def __post_init__(self) -> None:
         _check(self.size >= 1, "Step: size must be 1 or more", self.size)
+        _check(self.gamma > 0, "Step: gamma must be more than 0", self.gamma)
 
     def share(self, step: int) -> float:
         return self.gamma ** (step // self.size)
@@ -60,6 +61,7 @@ class MultiStep:
     def __post_init__(self) -> None:
         rises = list(self.milestones) == sorted(self.milestones)
         _check(rises, "MultiStep: milestones must rise", self.milestones)
+        _check(self.gamma > 0, "MultiStep: gamma must be more than 0", self.gamma)
 
     def share(self, step: int) -> float:
         return self.gamma ** bisect_right(self.milestones, step)
@@ -70,6 +72,9 @@ class Exponential:
     """share = gamma ** step."""
 
     gamma: float
+
+    def __post_init__(self) -> None:
+        _check(self.gamma > 0, "Exponential: gamma must be more than 0", self.gamma)
 
     def share(self, step: int) -> float:
         return self.gamma**step
@@ -87,6 +92,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1, "Cosine: steps must be 1 or more", self.steps)
+        _check(self.least >= 0, "Cosine: least must be 0 or more", self.least)
 
     def share(self, step: int) -> float:
         return _from_to(1.0, self.least, min(1.0, step / self.steps))
@@ -108,6 +114,8 @@ class OneCycle:
     def __post_init__(self) -> None:
         _check(self.steps >= 2, "OneCycle: steps must be 2 or more", self.steps)
         _check(0 < self.rise < 1, "OneCycle: rise must be between 0 and 1", self.rise)
+        _check(self.div > 0, "OneCycle: div must be more than 0", self.div)
+        _check(self.final_div > 0, "OneCycle: final_div must be more than 0", self.final_div)
 
     def share(self, step: int) -> float:
         top, last = self.rise * self.steps - 1, self.steps - 1
@@ -168,6 +176,18 @@ class ReduceOnPlateau:
     def share(self, step: int) -> float:
         """The same at every step, until `look` changes it."""
         return float(self.state["share"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has to be remembered, as JSON values."""
+        return dict(self.state)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """The inverse of `state_dict`. Raises KeyError, TypeError or ValueError if it is none."""
+        best = saved["best"]
+        self.state = {
+            "share": float(saved["share"]), "best": None if best is None else float(best),
+            "bad": int(saved["bad"]), "resting": int(saved["resting"]),
+        }  # fmt: skip
 
     def look(self, result: float) -> bool:
         """Count a result, of an epoch for example. Whether the share was reduced."""

@@ -7,7 +7,7 @@ and, with `fit.stopped`, end. What a callback remembers is a part of the checkpo
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +51,18 @@ class Callback:
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
 
 
-def load_state(callback: Callback, states: dict[str, Any]) -> None:
-    """Give a callback its state out of those of all, which are kept by the name of the class."""
-    state = states.get(type(callback).__name__)
+def named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Callbacks by the names of their classes; the second of a kind has a 2 behind it."""
+    names: dict[str, Callback] = {}
+    for callback in callbacks:
+        name = type(callback).__name__
+        same = sum(type(other) is type(callback) for other in names.values())
+        names[f"{name} {same + 1}" if same else name] = callback
+    return names
+
+
+def load_state(callback: Callback, state: dict[str, Any] | None) -> None:
+    """Give a callback its state, if it had one."""
     if state:
         callback.load_state_dict(state)
 

@@ -128,7 +128,7 @@ def load_checkpoint(path: str | os.PathLike[str], to_go_on: bool = False) -> Che
         facts = _facts(record)
         if to_go_on:
             _check_run(record)
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
         raise UserError(f"{path}: its record is damaged: {error}") from error
     model, optimizer, trained = parts.values()
     return Checkpoint(os.fspath(path), model, optimizer, trained, record, *facts)
@@ -165,6 +165,7 @@ def _check_run(record: dict[str, Any]) -> None:
     if record["epoch"] != len(history):
         raise ValueError(f"epoch is {record['epoch']!r}, its history has {len(history)}")
     numbers = [entry[figure] for entry in history for figure in FIGURES]
+    numbers += [entry.get("waiting", 0.0) for entry in history]
     numbers += [group["lr"] for group in optimizer["groups"]] + [*optimizer["numbers"].values()]
     wrong = [number for number in numbers if not isinstance(number, int | float)]
     if wrong:
@@ -229,7 +230,8 @@ def restore_fit(checkpoint: Checkpoint, fit: Fit) -> None:
 def restore_callback(checkpoint: Checkpoint, callback: Callback) -> None:
     """Bring one callback to where it was, if the file knows it. Raises UserError."""
     with _going_on(checkpoint):
-        load_state(callback, checkpoint.record.get("fit", BETWEEN_EPOCHS)["callbacks"])
+        states = checkpoint.record.get("fit", BETWEEN_EPOCHS)["callbacks"]
+        load_state(callback, states.get(type(callback).__name__))
 
 
 @contextmanager
@@ -237,7 +239,7 @@ def _going_on(checkpoint: Checkpoint) -> Iterator[None]:
     """Raises UserError for whatever a record may have wrong."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{checkpoint.path}: cannot go on from it: {error}") from error
 
 

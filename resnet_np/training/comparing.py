@@ -12,6 +12,9 @@ from resnet_np.training.options import Options
 if TYPE_CHECKING:
     from rich.console import Console
 
+DAMAGED = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
 MOST_BYTES = 2**26  # of a history.json; a thousand epochs have less than one of its megabytes
 
 
@@ -54,7 +57,7 @@ def read_run(folder: Path) -> dict[str, Any]:
                 split: float(figures["accuracy"]) for split, figures in record["figures"].items()
             },
         }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: is no record of a run: {error}") from None
     return known | {"folder": str(folder)}
 
@@ -76,7 +79,7 @@ def print_runs(runs: list[dict[str, Any]], console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    names = differing(runs)
+    names, usual = differing(runs), Options().to_record()
     table = Table("run", "validation", "test", "epochs", "seconds")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -85,7 +88,7 @@ def print_runs(runs: list[dict[str, Any]], console: "Console") -> None:
     for run in runs:
         shares = [run["accuracy"].get(split) for split in ("validation", "test")]
         figures = ["" if share is None else f"{share:.4f}" for share in shares]
-        told = [one_line(_said(run["arguments"].get(name))) for name in names]
+        told = [one_line(_said(run["arguments"].get(name, usual[name]))) for name in names]
         took = [str(run["epochs"]), f"{run['seconds']:.1f}"]
         table.add_row(*map(Text, [one_line(run["folder"]), *figures, *took, *told]))
     console.print(table)
@@ -93,7 +96,7 @@ def print_runs(runs: list[dict[str, Any]], console: "Console") -> None:
 
 def _said(value: Any) -> str:
     """A value as short as it can be."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):  # phases
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
         told = [{k: v for k, v in phase.items() if v is not None} for phase in value]
         return "; ".join(" ".join(f"{k}={v}" for k, v in phase.items()) for phase in told)
     if isinstance(value, list):

@@ -66,4 +66,4 @@ def write_answers(path: Path, answers: Answers) -> None:
         numbers = [f"{share:.6f}" for share in shares]
         writer.writerow([entry.name, known, answers.classes[shares.argmax()], *numbers])
     with atomic_file(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="surrogateescape"))

@@ -1,6 +1,5 @@
 """The main job, from options to a fine-tuned network and its figures."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +37,7 @@ from resnet_np.training.checkpoint import (
     restore_random,
     save_checkpoint,
 )
+from resnet_np.training.comparing import read_run
 from resnet_np.training.features import (
     CachedInputs,
     CachedViews,
@@ -65,6 +65,7 @@ from resnet_np.training.setup import (
     load_splits,
 )
 from resnet_np.weights import Contract
+from resnet_np.weights.atomic import atomic_file
 from resnet_np.weights.inspecting import print_line
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ if TYPE_CHECKING:
 
 # What may be said together with --resume; all else is taken from the checkpoint.
 CHANGEABLE = (
-    "data", "epochs", "device", "precision", "out", "cache", "save_every", "save_epochs",
+    "data", "epochs", "recalibrate", "device", "precision", "out", "cache", "save_every",
+    "save_epochs",
 )  # fmt: skip
 
 
@@ -228,7 +230,8 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
         raise UserError("--epochs: the phases of this run say it; leave it out")
     options = replace(options, **({"out": None} | given))
     phases = options.by_phase()
-    finished = (Path(checkpoint.path).parent / HISTORY).exists()  # or its results are missing
+    folder = Path(checkpoint.path).parent  # its results may be missing, or those of fewer epochs
+    finished = (folder / HISTORY).exists() and read_run(folder)["epochs"] >= done
     if finished and _is_done(checkpoint, len(phases) - 1, phases[-1]):
         stopped = checkpoint.record.get("fit", {}).get("stopped")
         if stopped and done < options.epochs:
@@ -276,18 +279,31 @@ def _prepare(options: Options, resume: Checkpoint | None, folder: Path, console:
     if resume is not None:
         run.history = list(resume.record["history"])
         restore_random(resume, model, run.order)
-        best = Path(resume.path).with_name(BEST)
-        if run.best is not None and best.exists():
+        if run.best is not None and _bring_best(resume, folder):
             restore_callback(resume, run.best)
-            if not (folder / BEST).exists():  # it goes on in another folder
-                shutil.copyfile(best, folder / BEST)
     return run
+
+
+def _bring_best(resume: Checkpoint, folder: Path) -> bool:
+    """Whether the best weights up to the checkpoint lie beside it; then they are in `folder`, too.
+
+    Those of later epochs are not this run's.
+    """
+    beside = Path(resume.path).with_name(BEST)
+    if not beside.exists():
+        return False
+    if load_checkpoint(beside, to_go_on=True).record["epoch"] > resume.record["epoch"]:
+        return False
+    if not (folder / BEST).exists() or not beside.samefile(folder / BEST):
+        with atomic_file(folder / BEST) as file:
+            file.write(beside.read_bytes())
+    return True
 
 
 def _look_at(source: str, size: int, console: "Console") -> Diagnosis:
     """What the data doctor says of the images, also shown as a table."""
     with report.bars(console, passing=True) as bars:
-        task = bars.add_task("looking at all images", total=None, figures="")
+        task = bars.add_task("looking at all images", total=0, figures="")
         diagnosis = diagnose(
             source, size, begin=lambda count: bars.update(task, total=count),
             advance=lambda done: bars.advance(task, done),
@@ -326,16 +342,14 @@ def _begin_phase(
     model.to(phase.device)
     start = model.frozen_prefix() or "fc"
     trunk = Trunk(model, start, run.contract, phase.device, phase.precision)
+    labels = run.splits["train"].labels
+    weights = find_class_weights(phase.class_weights, labels, run.classes)  # said before the work
     inputs, train = _make_inputs(phase, trunk, run.splits, console)
     batches = len(split_batches(np.arange(len(train.labels)), phase.batch_size))
     steps = -(-batches // phase.accumulate)
     schedule = make_schedule(phase.schedule, phase.warmup, phase.epochs, steps)
     optimizer = phase.make_optimizer(model)
-    labels = run.splits["train"].labels
-    rule = Rule(
-        find_class_weights(phase.class_weights, labels, run.classes),
-        phase.label_smoothing, phase.clip, phase.accumulate,
-    )  # fmt: skip
+    rule = Rule(weights, phase.label_smoothing, phase.clip, phase.accumulate)
     run.number = number
     run.fit = Fit(
         model, optimizer, train, inputs["validation"],
@@ -350,7 +364,10 @@ def _begin_phase(
     if phase.ema is not None:
         run.fit.average = MovingAverage(model, phase.ema)
     if resume is not None and not fresh:
+        kept = None if run.best is None else run.best.state_dict()
         restore_fit(resume, run.fit)
+        if run.best is not None and kept is not None:
+            run.best.load_state_dict(kept)  # what `_prepare` has found, which may be less
     return inputs
 
 
@@ -395,15 +412,7 @@ def _make_inputs(
 def _augmented(phase: Options, images: Images) -> AugmentedImages:
     """The training images as the phase's transforms change them. Raises UserError."""
     assert phase.augment is not None
-    try:
-        augmented = AugmentedImages(images, parse(phase.augment), phase.seed)
-    except UserError as error:
-        raise UserError(f"--augment: {error}") from None
-    if augmented.mixing and phase.views:
-        raise UserError(
-            f"--views: {augmented.mixing[0]} mixes the images of each batch anew, so there are no "
-            "features to keep; leave one of the two out"
-        )
+    augmented = AugmentedImages(images, parse(phase.augment), phase.seed, phase.views)
     augmented.read(np.array([0]))  # what goes wrong with the first one is said before the work
     return augmented
 
@@ -447,7 +456,7 @@ def _judge(run: Run, phase: Options, inputs: dict[str, Inputs]) -> dict[str, np.
         return {name: fit.predict(some) for name, some in inputs.items()}
     best = load_checkpoint(run.folder / BEST)
     run.model.load_state_dict(best.model)
-    if best.record["phase"] != run.number:  # other stages may have changed since
+    if best.record.get("phase", 0) != run.number:  # other stages may have changed since
         trunk = Trunk(run.model, str(fit.start), run.contract, phase.device, phase.precision)
         inputs = {name: ImageInputs(images, trunk) for name, images in run.splits.items()}
     return {

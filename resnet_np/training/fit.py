@@ -24,11 +24,12 @@ import numpy as np
 from resnet_np.autograd import cross_entropy
 from resnet_np.data.loader import Images, epoch_order, split_batches
 from resnet_np.device import to_device
+from resnet_np.errors import UserError
 from resnet_np.kernels import Array
 from resnet_np.nn import Module
 from resnet_np.optim import LossScaler, MovingAverage, Optimizer, clip_gradients
 from resnet_np.optim.schedules import Constant, Rates, ReduceOnPlateau, Schedule, WarmUp
-from resnet_np.training.callbacks import Callback, load_state
+from resnet_np.training.callbacks import Callback, load_state, named
 from resnet_np.training.features import ImageInputs, Inputs, Pixels, Waiting, batches_of
 from resnet_np.training.lint import frozen_parameters
 from resnet_np.training.loop import Progress, compute_logits, predict_logits
@@ -140,15 +141,18 @@ class Fit:
         """
         began = time.monotonic() - self.seconds
         self.model.train()
+        self.order.bit_generator.state = self._order_state  # as it was when the epoch began
         batches = split_batches(epoch_order(self.order, len(self.train.labels)), self.batch_size)
         self.batches, due = len(batches), 0.0
+        if self.batch >= len(batches):
+            raise UserError(f"batch {self.batch} of an epoch is done, which has {len(batches)}")
         inputs = self.train.at(len(self.history))
         rest = batches[self.batch :]
         for x, indices in zip(batches_of(inputs, rest, self.waiting), rest, strict=True):
             last = self.batch + 1 == len(batches)
             first = self.batch - self.batch % self.rule.accumulate  # of those that make one step
             together = batches[first : first + self.rule.accumulate]
-            share = len(indices) / sum(map(len, together))
+            share = self._weight(indices) / sum(map(self._weight, together))
             self._learn(x, inputs.targets(indices), share, self.batch + 1 - first == len(together))
             self.batch += 1
             if inputs.device == "cpu" or time.monotonic() >= due or last:
@@ -158,10 +162,17 @@ class Fit:
                 if self.stopped:
                     return
 
+    def _weight(self, indices: np.ndarray) -> float:
+        """What the mean loss of these images divides by, see `cross_entropy`."""
+        targets, weights = self.train.targets(indices), self.rule.class_weights
+        if weights is None or targets.ndim == 2 or self.rule.accumulate == 1:
+            return float(len(indices))
+        return float(weights[targets].sum(dtype=np.float64))
+
     def _learn(self, x: Array, targets: np.ndarray, share: float, complete: bool) -> None:
         """Forward and back; and, if all batches of the step are complete, the step.
 
-        share : of the step's images that are in this batch
+        share : what the batch counts in the mean over the step's images
         """
         rule = self.rule
         if self.batch % rule.accumulate == 0:
@@ -233,9 +244,9 @@ class Fit:
             "seconds": self.seconds,
             "waiting": self.waiting.seconds,
             "order": self._order_state,
-            "plateau": None if self.plateau is None else self.plateau.state,
+            "plateau": None if self.plateau is None else self.plateau.state_dict(),
             "stopped": self.stopped,
-            "callbacks": {type(c).__name__: c.state_dict() for c in self.callbacks},
+            "callbacks": {n: c.state_dict() for n, c in named(self.callbacks).items()},
         }  # fmt: skip
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -246,10 +257,10 @@ class Fit:
         self.seconds, self.waiting.seconds = float(saved["seconds"]), float(saved["waiting"])
         self.order.bit_generator.state = self._order_state = saved["order"]
         if self.plateau is not None:
-            self.plateau.state = dict(saved["plateau"])
+            self.plateau.load_state_dict(saved["plateau"])
         self.stopped = str(saved["stopped"])
-        for callback in self.callbacks:
-            load_state(callback, saved["callbacks"])
+        for name, callback in named(self.callbacks).items():
+            load_state(callback, saved["callbacks"].get(name))
 
 
 def fit(

@@ -21,6 +21,14 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
 HEAD_RATES = {"sgd": 0.01, "rmsprop": 0.001, "adam": 0.003, "adamw": 0.003}
 TRUNK_SHARE = 1 / 30  # weights that know something already are moved more carefully than a new head
 KEPT = ("last", "best")
+# What a number must be at least, and what it must be below.
+LIMITS = {
+    "dropout": (0, 1), "stage_decay": (1e-9, 1e9), "momentum": (0, 1),
+    "weight_decay": (0, math.inf),
+    "warmup": (0, 1e9), "clip": (1e-30, math.inf), "label_smoothing": (0, 1), "ema": (0, 1),
+    "views": (0, 2**31), "patience": (1, math.inf), "save_every": (-math.inf, math.inf),
+    "save_epochs": (1, math.inf),
+}  # fmt: skip
 
 Record = TypeVar("Record")
 
@@ -146,6 +154,10 @@ class Options:
                 raise ValueError("epochs, batch_size and accumulate must be 1 or more")
             if not all(0 <= n < math.inf for n in (part.seed, *part.learning_rates())):
                 raise ValueError("seed and learning rates must be 0 or more")
+            for name, (low, high) in LIMITS.items():
+                value = getattr(part, name)
+                if value is not None and not low <= value < high:
+                    raise ValueError(f"{name} is {value!r}, not from {low:g} to below {high:g}")
         return options
 
 

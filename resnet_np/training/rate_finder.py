@@ -6,10 +6,12 @@ worth nothing afterwards.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from resnet_np.data.loader import split_batches
 from resnet_np.errors import UserError
 from resnet_np.training.callbacks import Callback
 from resnet_np.training.fit import Fit
@@ -68,7 +70,7 @@ class Losses(Callback):
         self.losses.append(self._mean / (1 - SMOOTHING ** (len(self.losses) + 1)))
         if len(self.losses) == self.schedule.steps:
             fit.stopped = "all rates were tried"
-        elif self.losses[-1] > DIVERGED * min(self.losses):
+        elif self.losses[-1] > DIVERGED * min(self.losses[SETTLED:], default=math.inf):
             fit.stopped = "the loss is far above its lowest value"
 
 
@@ -78,12 +80,11 @@ def find_rate(fit: Fit, steps: int) -> Found:
     seen = Losses(schedule)
     fit.rates.schedule, fit.plateau, fit.callbacks = schedule, None, [seen]
     fit.look_every = 0.0
-    epochs = math.ceil(schedule.steps / -(-len(fit.train.labels) // fit.batch_size)) + 1
-    try:
-        fit.run(epochs)
-    except UserError:  # from one step to the next it is no number any more
-        if len(seen.losses) < SETTLED + 3:
-            raise
+    batches = len(split_batches(np.arange(len(fit.train.labels)), fit.batch_size))
+    with suppress(UserError):  # from one step to the next it is no number any more
+        fit.run(math.ceil(steps / batches))
+    if len(seen.losses) < SETTLED + 3:
+        raise UserError("the loss grows from the first steps on: try a smaller --lr and --head-lr")
     looked_at = range(SETTLED, len(seen.losses))
     shares = np.array([schedule.share(step) for step in looked_at])
     return Found(shares, np.array([seen.losses[step] for step in looked_at]))

@@ -28,6 +28,9 @@ SCHEDULES = {
 }
 
 
+LARGEST = 1e9  # of what makes sense in a schedule
+
+
 def make_schedule(text: str, warmup: float, epochs: int, steps: int) -> Schedule:
     """The schedule for so many epochs of so many optimizer steps.
 
@@ -35,10 +38,10 @@ def make_schedule(text: str, warmup: float, epochs: int, steps: int) -> Schedule
 
     Raises UserError for a text that is no schedule, or has wrong arguments.
     """
-    rising = round(warmup * steps)
-    left = epochs * steps - rising
-    if left < 2 and rising:
+    if warmup and warmup >= epochs:
         raise UserError(f"--warmup {warmup:g}: must be less than the {epochs} epochs of training")
+    rising = round(warmup * steps)
+    left = max(1, epochs * steps - rising)
 
     # Each name's arguments are those of the function, so that they are checked as Python does it.
     def step(size: float, gamma: float = 0.1) -> Schedule:
@@ -75,6 +78,10 @@ def _call(text: str, known: dict[str, Callable[..., Schedule]]) -> Schedule:
         name = text
     if name not in known:
         raise UserError(f"--schedule {text}: there is none; there are {', '.join(SCHEDULES)}")
+    values = [*places, *(value for _, value in named)]
+    numbers = [n for value in values for n in (value if isinstance(value, tuple) else (value,))]
+    if not all(isinstance(n, int | float) and abs(n) < LARGEST for n in numbers):
+        raise UserError(f"--schedule {text}: its arguments are numbers below {LARGEST:g}")
     try:
         inspect.signature(known[name]).bind(*places, **dict(named))
         return known[name](*places, **dict(named))

@@ -40,7 +40,7 @@ def recipe_words(path: str | os.PathLike[str]) -> list[str]:
         keys = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of which those of TOML and Unicode are some
         raise UserError(f"{path}: is no TOML: {error}") from None
     words: list[str] = []
     known = {field.name for field in fields(Options)}

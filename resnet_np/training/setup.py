@@ -11,6 +11,7 @@ from resnet_np.data.digits import load_digits_images
 from resnet_np.data.folders import HELD_OUT, split_stratified
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
 from resnet_np.data.sources import scan
+from resnet_np.data.transforms import parse, split_steps
 from resnet_np.errors import UserError
 from resnet_np.models.pretrained import LoadReport, load_weights
 from resnet_np.models.resnet import ResNet, Variant
@@ -54,6 +55,16 @@ def check_options(options: Options) -> None:
         )
     if options.views and options.augment is None:
         raise UserError("--views: are those that --augment makes; say what it is to do")
+    if options.augment is not None:
+        try:
+            _, mixing = split_steps(parse(options.augment))
+        except UserError as error:
+            raise UserError(f"--augment: {error}") from None
+        if mixing and options.views:
+            raise UserError(
+                f"--views: {mixing[0]} mixes the images of each batch anew, so there are no "
+                "features to keep; leave one of the two out"
+            )
     if options.momentum is not None and options.optimizer.startswith("adam"):
         raise UserError(f"--momentum: {options.optimizer} has none; sgd and rmsprop have one")
     for phase in phases:

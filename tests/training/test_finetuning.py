@@ -1,6 +1,7 @@
 """Whole runs of a small network: what must not make a difference makes none, bit for bit."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -63,6 +64,34 @@ def test_training_with_and_without_the_cache_gives_the_same_parameters(run, unfr
     recalibrate = unfreeze == "layer4"
     options = {"unfreeze": unfreeze, "recalibrate": recalibrate, "dropout": 0.2, "head": (8,)}
     assert same(run("cached", **options), run("uncached", **options, cache=False))
+
+
+def test_views_are_the_same_with_and_without_the_cache(run):
+    options = {"augment": "RandomHorizontalFlip(), ColorJitter(0.5)", "views": 2, "epochs": 3}
+    cached, uncached = run("cached", **options), run("uncached", **options, cache=False)
+    assert same(cached, uncached)
+    assert not same(cached, run("always new", **options | {"views": 0}))
+
+
+def test_the_doctor_is_seen_at_work(photos):
+    """On a terminal, where bars are drawn."""
+    screen = io.StringIO()
+    console = Console(force_terminal=True, file=screen)
+    diagnosis = finetuning._look_at(str(photos), 32, console)
+    assert diagnosis.images == 60
+    assert "60 images in 3 classes" in screen.getvalue()
+
+
+def test_the_best_weights_come_along(run, tmp_path):
+    """To another folder; and those of later epochs stay behind."""
+    options = {"keep": "best", "save_epochs": 1, "watch": "validation_accuracy", "head_lr": 1e-9}
+    run("a", epochs=2, **options)  # at such a rate nothing gets better: the first epoch is best
+    first = load_checkpoint(tmp_path / "a" / "epoch-0001.npz", to_go_on=True)
+    finetune(resumed_options(first, {"epochs": 3, "out": str(tmp_path / "b")}), first, QUIET)
+    assert load_checkpoint(tmp_path / "b" / "best.npz", True).record["epoch"] == 1
+    (tmp_path / "a" / "best.npz").unlink()
+    finetune(resumed_options(first, {"epochs": 3, "out": str(tmp_path / "c")}), first, QUIET)
+    assert load_checkpoint(tmp_path / "c" / "best.npz", True).record["epoch"] == 2
 
 
 def test_the_seed_decides(run):

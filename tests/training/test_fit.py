@@ -160,6 +160,38 @@ def test_batches_that_make_one_step_are_as_one_batch(batch_size):
         np.testing.assert_allclose(a.data, b.data, rtol=1e-5, atol=1e-7)
 
 
+def test_the_mean_of_a_step_is_weighted_by_the_classes():
+    weights = np.array([1, 2, 30], np.float32)
+    small = a_fit(batch_size=7, rule=Rule(weights, accumulate=2), order=np.random.default_rng(1))
+    large = a_fit(batch_size=14, rule=Rule(weights), order=np.random.default_rng(1))
+    small.run(2)
+    large.run(2)
+    for a, b in zip(small.model.parameters(), large.model.parameters(), strict=True):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-5, atol=1e-7)
+
+
+def test_a_training_goes_on_in_the_same_process():
+    """As in a notebook, after Ctrl-C."""
+    whole = a_fit()
+    whole.run(3)
+    broken = a_fit(callbacks=[StopAt(6)])
+    with pytest.raises(BrokenOffError):
+        broken.run(3)
+    broken.run(3)
+    for a, b in zip(whole.model.parameters(), broken.model.parameters(), strict=True):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_two_callbacks_of_a_kind_have_states_of_their_own():
+    both = [EarlyStopping(5), EarlyStopping(9, "train_loss")]
+    fit = a_fit(callbacks=both)
+    fit.run(2)
+    again = [EarlyStopping(5), EarlyStopping(9, "train_loss")]
+    a_fit(callbacks=again).load_state_dict(fit.state_dict())
+    assert [c.best for c in again] == [c.best for c in both]
+    assert both[0].best != both[1].best
+
+
 def test_a_step_by_hand():
     """One batch of all images: w - lr * g, with the gradient no longer than 0.01."""
     fit = a_fit(batch_size=N, rule=Rule(np.array([1, 2, 3], np.float32), 0.2, clip=0.01))

@@ -80,6 +80,16 @@ def test_a_run_on_the_card_is_the_run_on_the_cpu(
     assert answers[0].splitlines()[1:4] == answers[1].splitlines()[1:4] != []
 
 
+def test_the_best_weights_are_judged(few_photos: Path, weights: Path, tmp_path: Path) -> None:
+    words = ["--epochs", 2, "--keep", "best", "--ema", 0.5, "--device", "gpu", "--out", "run"]
+    result = finetune(few_photos, weights, tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    assert "run/best.npz" in result.stdout
+    again = ["--resume", tmp_path / "run" / "best.npz", "--epochs", 3, "--device", "gpu"]
+    result = call("finetune", *again, "--out", "more", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.gpu
 def test_a_real_card(
     photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

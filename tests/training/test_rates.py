@@ -49,7 +49,15 @@ def test_after_the_warm_up_the_schedule_begins():
         ("Step(3), Cosine", "there is none"),
         ("Step", "--schedule Step: missing a required argument: 'size'"),
         ("Step(0)", "size must be 1 or more"),
-        ("Step('a')", r"--schedule Step\('a'\): "),
+        ("Step('a')", r"--schedule Step\('a'\): its arguments are numbers"),
+        ("Step(1e999)", "its arguments are numbers below 1e"),
+        ("Step(1, -1)", "gamma must be more than 0"),
+        ("Exponential(0)", "gamma must be more than 0"),
+        ("MultiStep(('a',))", "its arguments are numbers"),
+        ("Cosine(least=-1)", "least must be 0 or more"),
+        ("OneCycle(div=0)", "div must be more than 0"),
+        ("OneCycle(final_div=0)", "final_div must be more than 0"),
+        ("ReduceOnPlateau(patience='a')", "its arguments are numbers"),
         ("Step(3, wings=2)", "unexpected keyword argument 'wings'"),
         ("MultiStep((3, 1))", "milestones must rise"),
         ("ReduceOnPlateau(factor=2)", "factor must be between 0 and 1"),
@@ -61,5 +69,6 @@ def test_what_is_no_schedule(text, said):
 
 
 def test_a_warm_up_that_is_too_long():
-    with pytest.raises(UserError, match="--warmup 8: must be less than the 8 epochs of training"):
-        make_schedule("Cosine", 8, EPOCHS, STEPS)
+    for warmup in (8, 1e306):
+        with pytest.raises(UserError, match="must be less than the 8 epochs of training"):
+            make_schedule("Cosine", warmup, EPOCHS, STEPS)

@@ -64,7 +64,8 @@ def test_what_is_no_run(runs):
     assert_refused(call("runs", "nowhere", cwd=runs), "nowhere: no such folder")
     said = "unfinished: no finished run in it: a run writes history.json at its end"
     assert_refused(call("runs", "runs/unfinished", cwd=runs), said)
-    for text in ("", "[]", '{"arguments": 3}', '{"arguments": {}, "history": 3}'):
+    long = '{"arguments": {}, "history": [{"seconds": 1' + "0" * 400 + '}], "figures": {}}'
+    for text in ("", "[]", '{"arguments": 3}', '{"arguments": {}, "history": 3}', long):
         (runs / "runs" / "cats-2" / "history.json").write_text(text)
         said = "runs/cats-2/history.json: is no record of a run: "
         assert_refused(call("runs", cwd=runs), said)

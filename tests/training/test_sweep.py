@@ -74,6 +74,16 @@ def test_a_sweep_runs_all_and_does_nothing_twice(photos: Path, weights: Path, tm
     assert_refused(result, "s/1: holds a run of other options (lr); name another --out")
 
 
+def test_a_run_that_fails_does_not_stop_the_others(photos: Path, weights: Path, tmp_path: Path):
+    words = ["--data", photos, "--weights", weights, *QUICK, "--optimizer", "sgd", "--head", "8"]
+    words += ["--vary", "lr=0.1|1e30|0.2", "--out", "s", "--epochs", 3]
+    result = call("sweep", *words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "s/3" in result.stdout.rsplit("validation", 1)[1]
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: 1 of 3 runs have failed: s/2: the loss is no longer a finite")
+
+
 def test_a_sweep_reads_all_values_before_it_begins(tmp_path: Path):
     result = call("sweep", "--vary", "epochs=1|0", cwd=tmp_path)
     assert_refused(result, "argument --epochs: must be a whole number of 1 or more, not '0'")
@@ -108,6 +118,17 @@ def test_too_high_a_rate_ends_the_search():
     assert 1e-2 < found.steepest < 100
     wild = find_rate(a_fit(lr=1e4), 60)
     assert len(wild.losses) < 50
+
+
+def test_a_rate_that_is_too_high_from_the_first_step():
+    model = linear()
+    fit = Fit(
+        model, SGD(model.parameters(), 1e9), *[CachedInputs(FEATURES, np.arange(20) % 3, "cpu")] * 2
+    )
+    with pytest.raises(
+        UserError, match="the loss grows from the first steps on: try a smaller --lr"
+    ):
+        find_rate(fit, 40)
 
 
 def test_the_command(photos: Path, weights: Path, tmp_path: Path):
