@@ -50,6 +50,7 @@ def main() -> None:
     from resnet_np.training.options import Options
     from resnet_np.training.setup import check_options
     from resnet_np.training.sweeping import Values, combine, run_or_go_on
+    from resnet_np.weights.inspecting import print_line
 
     chosen = combine([Values.parse(text) for text in varied], draws, given.get("seed", 0))
     told = []
@@ -70,8 +71,9 @@ def main() -> None:
         try:
             run_or_go_on(options, console)
         except UserError as error:  # a rate that is too high: the others go on
-            failed.append(f"{options.out}: {error}")
-            print(f"error: {failed[-1]}", file=sys.stderr)
+            where = "" if str(error).startswith(str(options.out)) else f"{options.out}: "
+            failed.append(f"{where}{error}")
+            print_line(console, f"failed: {failed[-1]}")
     if len(failed) == len(told):
         raise UserError(f"no run has come to its end: {failed[0]}")
     print_runs([read_run(path) for path in find_runs(folder)], console)

@@ -83,8 +83,9 @@ def find_rate(fit: Fit, steps: int) -> Found:
     batches = len(split_batches(np.arange(len(fit.train.labels)), fit.batch_size))
     with suppress(UserError):  # from one step to the next it is no number any more
         fit.run(math.ceil(steps / batches))
-    if len(seen.losses) < SETTLED + 3:
+    settled = seen.losses[SETTLED:]
+    if len(settled) < 3 or min(settled) > DIVERGED * seen.losses[0]:
         raise UserError("the loss grows from the first steps on: try a smaller --lr and --head-lr")
     looked_at = range(SETTLED, len(seen.losses))
     shares = np.array([schedule.share(step) for step in looked_at])
-    return Found(shares, np.array([seen.losses[step] for step in looked_at]))
+    return Found(shares, np.array(settled))

@@ -272,7 +272,7 @@ def test_resuming_refuses_other_options_and_other_images(full_run, photos, tmp_p
         finetune(options, checkpoint, QUIET)
 
 
-def test_a_run_that_was_broken_off_in_front_of_its_results_writes_them(full_run, run, tmp_path):
+def test_a_run_that_was_broken_off_in_front_of_its_results_writes_them(full_run, tmp_path):
     whole = full_run("a")
     (tmp_path / "a" / "history.json").unlink()
     finetune(resumed_options(whole, {"out": str(tmp_path / "a")}), whole, QUIET)

@@ -123,7 +123,9 @@ def test_too_high_a_rate_ends_the_search():
 def test_a_rate_that_is_too_high_from_the_first_step():
     model = linear()
     fit = Fit(
-        model, SGD(model.parameters(), 1e9), *[CachedInputs(FEATURES, np.arange(20) % 3, "cpu")] * 2
+        model,
+        SGD(model.parameters(), 1e38),
+        *[CachedInputs(FEATURES, np.arange(20) % 3, "cpu")] * 2,
     )
     with pytest.raises(
         UserError, match="the loss grows from the first steps on: try a smaller --lr"
