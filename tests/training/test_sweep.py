@@ -116,7 +116,7 @@ def test_too_high_a_rate_ends_the_search():
     assert 10 < len(found.losses) <= 50
     assert found.shares[0] == pytest.approx(LOWEST * 1e6 ** (10 / 59))
     assert 1e-2 < found.steepest < 100
-    wild = find_rate(a_fit(lr=1e4), 60)
+    wild = find_rate(a_fit(lr=100.0), 60)
     assert len(wild.losses) < 50
 
 
