@@ -67,12 +67,12 @@ def batch_line(progress: Progress) -> str:
 
 
 def epoch_line(entry: Mapping[str, Any]) -> str:
-    """One epoch of the history."""
+    """One epoch of the history; at last the share of its time spent waiting for images."""
     return (
         f"epoch {entry['epoch']:>3}  loss {entry['train_loss']:.4f}  "
         f"accuracy {entry['train_accuracy']:.3f}  validation {entry['validation_loss']:.4f}  "
         f"{entry['validation_accuracy']:.3f}  {entry['seconds']:.1f} s, "
-        f"{entry['waiting'] / max(entry['seconds'], 1e-9):.0%} of it waiting for images"
+        f"waited {entry['waiting'] / max(entry['seconds'], 1e-9):.0%}"
     )
 
 
@@ -92,7 +92,7 @@ class ShowProgress(Callback):
         self.bars.update(self.task, completed=done, figures=batch_line(fit.seen))
 
     def on_epoch_end(self, fit: "Fit") -> None:
-        self.bars.console.print(epoch_line(fit.history[-1]), highlight=False)
+        print_line(self.bars.console, epoch_line(fit.history[-1]))
 
 
 def print_figures(
