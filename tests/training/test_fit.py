@@ -76,11 +76,12 @@ EVERYTHING = {
 }  # fmt: skip
 RUNS = {
     "everything": EVERYTHING,
-    "the head": {"dropout": 0.5, "schedule": "ReduceOnPlateau(patience=0)", "warmup": 0.5},
+    "the head": {"dropout": 0.5, "schedule": "ReduceOnPlateau(patience=0, threshold=0.9)",
+                 "warmup": 0.5},
     "views": {"augment": "RandomHorizontalFlip()", "views": 2, "optimizer": "sgd", "momentum": 0.8},
     "phases": {
         "phases": (Phase("fc", 1), Phase("layer4", 2, lr=1e-3, schedule="Cosine")),
-        "recalibrate": True, "keep": "best", "patience": 1,
+        "recalibrate": True, "keep": "best", "patience": 1, "augment": "RandomHorizontalFlip()",
     },
 }  # fmt: skip
 
@@ -183,12 +184,13 @@ def test_a_training_goes_on_in_the_same_process():
 
 
 def test_two_callbacks_of_a_kind_have_states_of_their_own():
-    both = [EarlyStopping(5), EarlyStopping(9, "train_loss")]
+    both = [EarlyStopping(5), EarlyStopping(9, "train_loss", least=9.0)]
     fit = a_fit(callbacks=both)
     fit.run(2)
-    again = [EarlyStopping(5), EarlyStopping(9, "train_loss")]
+    again = [EarlyStopping(5), EarlyStopping(9, "train_loss", least=9.0)]
     a_fit(callbacks=again).load_state_dict(fit.state_dict())
-    assert [c.best for c in again] == [c.best for c in both]
+    assert [(c.best, c.since) for c in again] == [(c.best, c.since) for c in both]
+    assert both[1].since == 1
     assert both[0].best != both[1].best
 
 
@@ -209,8 +211,11 @@ def test_a_step_by_hand():
     assert fit.history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
 
 
-def test_each_epoch_has_its_view():
-    """Two views in turns: 0 1 0 1. A head trained on zeros alone keeps its weights."""
+@pytest.mark.parametrize("before", [0, 1])
+def test_each_epoch_has_its_view(before):
+    """Two views in turns, 0 1 0 1, or 1 0 1 0 after one epoch of an earlier phase. A head trained
+    on zeros alone keeps its weights.
+    """
     blank = CachedInputs(np.zeros_like(FEATURES), INPUTS.labels, "cpu")
     model, seen = linear(), []
 
@@ -219,10 +224,12 @@ def test_each_epoch_has_its_view():
             seen.append(model.weight.data.copy())
 
     views = CachedViews([blank, INPUTS])
-    Fit(model, SGD(model.parameters(), 0.1), views, INPUTS, callbacks=[Look()]).run(4)
+    history: list[dict[str, Any]] = [{} for _ in range(before)]
+    optimizer = SGD(model.parameters(), 0.1)
+    Fit(model, optimizer, views, INPUTS, callbacks=[Look()], history=history).run(4)
     start = linear().weight.data
     same = [np.array_equal(a, b) for a, b in zip([start, *seen[:-1]], seen, strict=True)]
-    assert same == [True, False, True, False]
+    assert same == ([True, False] * 3)[before : before + 4]
 
 
 def test_a_plateau_lowers_the_rate():
