@@ -613,10 +613,16 @@ def test_bad_arguments(text, message):
         parse(text)
 
 
+def test_a_name_alone_is_a_call_without_arguments():
+    assert parse("RandomHorizontalFlip, MixUp") == [RandomHorizontalFlip(), MixUp()]
+    with pytest.raises(UserError, match="Resize: its argument size is missing"):
+        parse("Resize")
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "Resize", "Resize(", "3", "Resize(x)", "Resize(**{})", "Resize(*[3])", "a.Resize(3)",
+        "Resize(", "3", "Resize(x)", "Resize(**{})", "Resize(*[3])", "a.Resize(3)",
         "Resize(open('x'))", "Resize({[]: 1})", "] + [", "Resize(3))", "\0", "(" * 1000,
     ],
 )  # fmt: skip
