@@ -62,6 +62,7 @@ def add_options(parser: Parser) -> None:
     from resnet_np.training.options import KEPT, OPTIMIZERS
     from resnet_np.training.rates import SCHEDULES
     from resnet_np.training.setup import MODELS
+    from resnet_np.weights.contract import FITS
 
     add = parser.add_argument
     add(
@@ -77,13 +78,25 @@ def add_options(parser: Parser) -> None:
         metavar="FOLDER|TABLE",
         help="class folders, with or without train/, val/, test/; or a .csv or .tsv with the "
         "columns path, label and, if you like, split. Without splits, a tenth of each class is for "
-        "validation and a tenth for the test, drawn by --seed",
+        "validation and a tenth for the test, drawn by --seed. Also CIFAR-10's cifar-10-batches-py",
+    )
+    add(
+        "--names",
+        metavar="FILE",
+        help="what the classes are called, where they are numbers or n01440764: "
+        "LOC_synset_mapping.txt, imagenet_class_index.json, or a name in each line",
     )
     add(
         "--image-size",
         metavar="PIXELS",
         type=at_least(SMALLEST_IMAGE),
         help="default: what the weights expect",
+    )
+    add(
+        "--fit",
+        choices=FITS,
+        help="cut a square from the middle of each image, or stretch the whole one to a square "
+        "(default: what the weights expect)",
     )
     add(
         "--augment",

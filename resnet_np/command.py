@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from resnet_np.errors import UserError
@@ -64,6 +65,12 @@ def more_than_0(text: str) -> float:
     if number is None or not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return number
+
+
+def writable(option: str, path: Path) -> None:
+    """Raise UserError, before the work, if there is no folder for the file of this option."""
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}")
 
 
 def _number(kind: type[Number], text: str) -> Number | None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_np.command import Parser, run_command
+from resnet_np.command import Parser, run_command, writable
 from resnet_np.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def main() -> None:
     """Read the arguments and print the figures. Raises UserError."""
     arguments = make_parser().parse_args()
 
-    if arguments.csv and not arguments.csv.absolute().parent.is_dir():  # before the work
-        raise UserError(f"--csv {arguments.csv}: there is no folder {arguments.csv.parent}")
+    if arguments.csv:
+        writable("--csv", arguments.csv)
 
     from rich.console import Console
 

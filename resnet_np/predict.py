@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_np.command import Parser, run_command
+from resnet_np.command import Parser, run_command, writable
 from resnet_np.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def main() -> None:
     if arguments.csv is not None:
         if arguments.similar is not None:
             raise UserError("--csv: has the answers of a classifier; leave it or --similar out")
-        if not arguments.csv.absolute().parent.is_dir():  # before the work
-            raise UserError(f"--csv {arguments.csv}: there is no folder {arguments.csv.parent}")
+        writable("--csv", arguments.csv)
     images: list[str] = []
     for image in arguments.images:
         if not os.path.isdir(image):

@@ -97,6 +97,11 @@ def load_cifar10(
     }
 
 
+def is_cifar10(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is CIFAR-10 for Python, by the file that has the names of its classes."""
+    return (Path(folder) / CLASS_NAMES).is_file()
+
+
 def _read_classes(path: Path) -> tuple[str, ...]:
     match _read(path).get("label_names"):
         case [str(), str(), *_] as names if all(isinstance(name, str) for name in names):

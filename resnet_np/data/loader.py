@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from resnet_np.data.folders import Samples
-from resnet_np.data.images import decode, load_image
+from resnet_np.data.images import decode, fit, load_image
 from resnet_np.weights.contract import Contract
 
 Wanted = TypeVar("Wanted")
@@ -83,6 +83,28 @@ class ArrayImages:
         found = hashlib.sha256(self.labels.tobytes())
         found.update(np.ascontiguousarray(self.images).data)
         return found.hexdigest()
+
+
+class ResizedImages(ArrayImages):
+    """Images that lie in memory as they are, and are brought to size when they are asked for."""
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        contract: Contract,
+        size: int,
+    ) -> None:
+        super().__init__(images, labels, classes)
+        self.contract, self.size = contract, size
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Resize and crop as if they were files: uint8 [n, S, S, 3]."""
+        from PIL import Image
+
+        images = (Image.fromarray(self.images[i]) for i in indices)
+        return np.stack([fit(image, self.contract, self.size) for image in images])
 
 
 def epoch_order(rng: np.random.Generator, n: int) -> np.ndarray:

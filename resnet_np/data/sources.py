@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_np.data.cifar import is_cifar10
 from resnet_np.data.folders import (
     Samples,
     files_below,
@@ -94,7 +95,10 @@ def _list_folder(root: Path) -> Listing:
                 entry = Entry(path, str(path.relative_to(root)), folder.name, split)
                 (entries if is_image_name(path) else others).append(entry)
     if not classes:
-        raise UserError(f"{root}: no class folders in it; expected {root}/<class>/<image>.jpg")
+        hint = "; CIFAR-10's pickles are read by finetune alone" if is_cifar10(root) else ""
+        raise UserError(
+            f"{root}: no class folders in it; expected {root}/<class>/<image>.jpg{hint}"
+        )
     outside = [Entry(path, str(path.relative_to(root)), None, None) for path in sorted(loose)]
     return Listing(
         tuple(sorted(entries, key=lambda entry: entry.name)),

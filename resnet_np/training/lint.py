@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from resnet_np.data.loader import FolderImages, Images
+from resnet_np.data.loader import FolderImages, Images, ResizedImages
 from resnet_np.data.transforms import KerasAffine, RandomHorizontalFlip, RandomRotation, parse
 from resnet_np.errors import some
 from resnet_np.nn import Module
@@ -78,17 +78,7 @@ def tested_on_what_was_chosen_by(splits: Mapping[str, Images]) -> list[str]:
 
 def small_images(images: Images) -> list[str]:
     """Most of what the network sees would be made up by the resizing."""
-    if not isinstance(images, FolderImages):
-        return []
-    from PIL import Image
-
-    sides = []
-    for i in np.linspace(0, len(images.paths) - 1, LOOKED_AT).astype(int):
-        try:
-            with Image.open(images.paths[i]) as image:
-                sides.append(min(image.size))
-        except Exception:  # whoever reads it will say what is wrong
-            continue
+    sides = _sides(images)
     if not sides or (side := int(np.median(sides))) > images.size // 2:
         return []
     return [
@@ -96,6 +86,24 @@ def small_images(images: Images) -> list[str]:
         f"what was made up in between; --image-size {max(32, side)} would train "
         f"{(images.size / max(32, side)) ** 2:.0f} times as fast"
     ]
+
+
+def _sides(images: Images) -> list[int]:
+    """The shorter sides of some images, as they are before they are brought to size."""
+    from PIL import Image
+
+    if isinstance(images, ResizedImages):
+        return [min(images.images.shape[1:3])]
+    if not isinstance(images, FolderImages):
+        return []
+    sides = []
+    for i in np.linspace(0, len(images.paths) - 1, LOOKED_AT).astype(int):
+        try:
+            with Image.open(images.paths[i]) as image:
+                sides.append(min(image.size))
+        except Exception:  # whoever reads it will say what is wrong
+            continue
+    return sides
 
 
 def mirrored_signs(options: Options, classes: Sequence[str]) -> list[str]:

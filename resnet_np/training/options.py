@@ -11,6 +11,7 @@ from resnet_np import optim
 from resnet_np.device import DEVICES, PRECISIONS
 from resnet_np.models import STAGES, ResNet
 from resnet_np.training.callbacks import FIGURES
+from resnet_np.weights.contract import FITS
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": partial(optim.SGD, momentum=0.9),
@@ -87,6 +88,8 @@ class Options:
     save_every: float = 60.0
     save_epochs: int | None = None
     image_size: int | None = None
+    fit: str | None = None
+    names: str | None = None
     seed: int = 0
     device: str = "cpu"
     precision: str = "fp32"
@@ -150,6 +153,7 @@ class Options:
             _check_choice("precision", part.precision, PRECISIONS)
             _check_choice("keep", part.keep, KEPT)
             _check_choice("watch", part.watch, FIGURES)
+            _check_choice("fit", part.fit, (None, *FITS))
             if min(part.epochs, part.batch_size, part.accumulate) < 1:
                 raise ValueError("epochs, batch_size and accumulate must be 1 or more")
             if not all(0 <= n < math.inf for n in (part.seed, *part.learning_rates())):
@@ -173,6 +177,6 @@ def _checked(record: Record) -> Record:
     return record
 
 
-def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+def _check_choice(name: str, value: str | None, choices: Iterable[str | None]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}, not one of {', '.join(choices)}")
+        raise ValueError(f"{name} is {value!r}, not one of {', '.join(map(str, choices))}")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,12 +21,15 @@ from resnet_np.autograd import softmax
 from resnet_np.data.doctor import KINDS, Diagnosis
 from resnet_np.data.loader import FolderImages, Images
 from resnet_np.errors import one_line
-from resnet_np.training.metrics import Figures, confusion_matrix
+from resnet_np.training.metrics import Figures
 from resnet_np.training.options import Options
-from resnet_np.training.plots import draw_confusion, draw_curves, to_svg
+from resnet_np.training.plots import to_svg
 from resnet_np.training.recipe import NAME as RECIPE
 from resnet_np.training.recipe import recipe_text
 from resnet_np.weights.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MISTAKES = 12  # that are shown
 PIXELS = 160  # the longer side of their pictures
@@ -94,17 +97,22 @@ def _picture(pixels: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def write_page(path: Path, outcome: Outcome, figures: Mapping[str, Figures]) -> None:
+def write_page(
+    path: Path,
+    outcome: Outcome,
+    figures: Mapping[str, Figures],
+    curves: "Figure",
+    confusion: "Figure",
+) -> None:
     """Write the report, whole or not at all. Raises UserError.
 
-    figures : of each split's logits
+    figures : of each split's logits. curves, confusion : the pictures
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     splits, logits, history = outcome.splits, outcome.logits, outcome.history
     last = "test" if "test" in splits else "validation"
     images, classes = splits[last], splits["train"].classes
-    matrix = confusion_matrix(images.labels, logits[last].argmax(axis=1), len(classes))
     environment = Environment(
         loader=PackageLoader("resnet_np.training", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -115,8 +123,8 @@ def write_page(path: Path, outcome: Outcome, figures: Mapping[str, Figures]) -> 
         figures=figures,
         rows=_rows([*figures.values()]),
         classes=classes,
-        curves=to_svg(draw_curves(history)),
-        confusion=to_svg(draw_confusion(matrix, classes, f"{last} images")),
+        curves=to_svg(curves),
+        confusion=to_svg(confusion),
         mistakes=confident_mistakes(logits[last], images),
         checkpoint=outcome.checkpoint,
         weights=_origin(outcome.options),

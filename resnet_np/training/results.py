@@ -46,13 +46,14 @@ def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
         "figures": {split: asdict(f) for split, f in figures.items()},
         "history": history,
     }
-    save_png(draw_curves(history), folder / CURVES)
     matrix = confusion_matrix(images.labels, answers, len(images.classes))
     title = f"{last}: {figures[last].accuracy:.1%} of {len(answers)} right"
-    save_png(draw_confusion(matrix, images.classes, title), folder / CONFUSION)
+    curves, confusion = draw_curves(history), draw_confusion(matrix, images.classes, title)
+    save_png(curves, folder / CURVES)
+    save_png(confusion, folder / CONFUSION)
     with atomic_file(folder / RECIPE) as file:
         file.write(recipe_text(outcome.options).encode(errors="backslashreplace"))
-    write_page(folder / REPORT, outcome, figures)
+    write_page(folder / REPORT, outcome, figures, curves, confusion)
     example = _example(folder, images)
     command = [_python(), "-m", "resnet_np.predict", str(folder / outcome.checkpoint), str(example)]
     with atomic_file(folder / HISTORY) as file:

@@ -1,15 +1,17 @@
 """From the options of a run to a network with its weights, and to labelled images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from resnet_np import weights
+from resnet_np.data.cifar import is_cifar10, load_cifar10
+from resnet_np.data.class_names import read_class_names
 from resnet_np.data.digits import load_digits_images
 from resnet_np.data.folders import HELD_OUT, split_stratified
-from resnet_np.data.loader import ArrayImages, FolderImages, Images
+from resnet_np.data.loader import ArrayImages, FolderImages, Images, ResizedImages
 from resnet_np.data.sources import scan
 from resnet_np.data.transforms import parse, split_steps
 from resnet_np.errors import UserError
@@ -53,6 +55,8 @@ def check_options(options: Options) -> None:
             "--recalibrate: belongs to batch norms that are trained; say --unfreeze layer4, or a "
             "stage before it, or leave it out"
         )
+    if options.names is not None and (options.data is None or is_cifar10(options.data)):
+        raise UserError("--names: these images bring the names of their classes; leave it out")
     if options.views and options.augment is None:
         raise UserError("--views: are those that --augment makes; say what it is to do")
     if options.augment is not None:
@@ -73,8 +77,17 @@ def check_options(options: Options) -> None:
 
 def find_source(options: Options) -> Source:
     """Read the weights that the options name. Raises UserError where they contradict each other."""
-    if options.weights is None and options.model is not None:
-        return _from_scratch(options)
+    source = _from_scratch(options) if _begins_at_random(options) else _from_weights(options)
+    if options.fit is None:
+        return source
+    return replace(source, contract=replace(source.contract, fit=options.fit))
+
+
+def _begins_at_random(options: Options) -> bool:
+    return options.weights is None and options.model is not None
+
+
+def _from_weights(options: Options) -> Source:
     file = weights.read(EMBEDDED if options.weights is None else locate(options.weights))
     size = options.image_size or (file.record or {}).get("image_size") or file.contract.crop
     config = network_config(file, options.model, options.variant)
@@ -188,7 +201,15 @@ def load_splits(options: Options, contract: Contract, image_size: int) -> dict[s
     rng = np.random.default_rng([options.seed, 1])  # apart from the generator of the batch order
     if options.data is None:
         return _split_digits(image_size, rng)
+    if is_cifar10(options.data):
+        return {
+            name: ResizedImages(part.images, part.labels, part.classes, contract, image_size)
+            for name, part in load_cifar10(options.data, rng).items()
+        }
     parts = scan(options.data, rng)
+    if options.names is not None:
+        called = read_class_names(options.names).readable(parts["train"].classes)
+        parts = {name: replace(part, classes=called) for name, part in parts.items()}
     names = ("train", "validation", "test")
     return {
         name: FolderImages(parts[name], contract, image_size) for name in names if name in parts

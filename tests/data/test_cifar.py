@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from resnet_np.data.cifar import TEST, TRAIN, load_cifar10
+from resnet_np.data.images import fit
+from resnet_np.data.sources import list_source
 from resnet_np.errors import UserError
+from resnet_np.training.lint import examine
+from resnet_np.training.options import Options
+from resnet_np.training.setup import check_options, load_splits
+from resnet_np.weights import TORCHVISION
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 PUBLISHED_META_MD5 = "5ff9c542aee3614f3951f8cda6e48888"  # of batches.meta, as torchvision has it
@@ -161,6 +168,27 @@ def test_a_whole_batch_of_the_published_size(tmp_path):
     fill(tmp_path)
     (tmp_path / TEST).write_bytes(as_python_2(batch(10_000)))
     assert load(tmp_path)["test"].images.shape == (10_000, 32, 32, 3)
+
+
+def test_as_the_data_of_a_run(tmp_path):
+    options = Options(data=str(fill(tmp_path)))
+    splits = load_splits(options, TORCHVISION, 64)
+    test, pixels = splits["test"], load(tmp_path)["test"].images
+    assert {name: len(part.labels) for name, part in splits.items()} == {
+        "train": 90, "validation": 10, "test": 20,
+    }  # fmt: skip
+    assert test.classes == tuple(CLASSES)
+    seen = test.read(np.array([3, 7]))
+    assert np.array_equal(seen[1], fit(Image.fromarray(pixels[7]), TORCHVISION, 64))
+    assert np.array_equal(test.whole(7), pixels[7])
+    assert "images of 32 pixels are shown to the network as 64" in "".join(examine(options, splits))
+
+
+def test_what_else_reads_folders_says_that_it_does_not_read_pickles(tmp_path):
+    with pytest.raises(UserError, match="no class folders in it.*pickles are read by finetune"):
+        list_source(fill(tmp_path))
+    with pytest.raises(UserError, match="--names: these images bring the names"):
+        check_options(Options(data=str(tmp_path), names="names.txt"))
 
 
 class Harmful:

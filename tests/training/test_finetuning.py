@@ -24,6 +24,7 @@ from resnet_np.training.finetuning import finetune, resumed_options
 from resnet_np.training.fit import Fit
 from resnet_np.training.options import Options
 from resnet_np.training.predictor import Predictor
+from resnet_np.training.run import _look_at
 from resnet_np.weights import read, read_npz, save_npz
 
 QUIET = Console(quiet=True)
@@ -73,11 +74,31 @@ def test_views_are_the_same_with_and_without_the_cache(run):
     assert not same(cached, run("always new", **options | {"views": 0}))
 
 
+def test_classes_get_the_names_of_a_file(run, photos, tmp_path):
+    """Index 1 is `blue`: names go by what the folders are called, not by their order."""
+    for number, name in enumerate(("green", "blue", "red")):
+        shutil.copytree(photos / name, tmp_path / "numbered" / str(number))
+    (tmp_path / "names.txt").write_text("grass\nsky\nfire\n")
+    checkpoint = run("named", data=str(tmp_path / "numbered"), names=str(tmp_path / "names.txt"))
+    assert checkpoint.classes == ("grass", "sky", "fire")
+    told = Predictor(tmp_path / "named" / "checkpoint.npz")
+    assert told.classes == checkpoint.classes
+    options = resumed_options(checkpoint, {"epochs": 3, "out": str(tmp_path / "on")})
+    finetune(options, checkpoint, QUIET)
+
+
+def test_the_whole_image_or_its_middle(run, photos):
+    checkpoint = run("whole", fit="stretch")
+    assert (checkpoint.contract.fit, run("middle").contract.fit) == ("stretch", "crop")
+    from_weights = replace(checkpoint.contract, fit="crop")
+    assert from_weights == run("cut", fit="crop").contract
+
+
 def test_the_doctor_is_seen_at_work(photos):
     """On a terminal, where bars are drawn."""
     screen = io.StringIO()
     console = Console(force_terminal=True, file=screen)
-    diagnosis = finetuning._look_at(str(photos), 32, console)
+    diagnosis = _look_at(str(photos), 32, console)
     assert diagnosis.images == 60
     assert "60 images in 3 classes" in screen.getvalue()
 

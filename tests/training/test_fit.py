@@ -18,7 +18,7 @@ from resnet_np.errors import UserError
 from resnet_np.nn import BatchNorm2d, Conv2d, Linear, Module
 from resnet_np.optim import SGD, Adam, MovingAverage
 from resnet_np.optim.schedules import OneCycle, ReduceOnPlateau
-from resnet_np.training import finetuning
+from resnet_np.training import finetuning, phases
 from resnet_np.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -99,11 +99,11 @@ def test_a_run_that_was_broken_off_anywhere_ends_the_same(
     if "phases" in given:
         del given["epochs"]
 
-    usual = finetuning._callbacks
+    usual = phases._callbacks
 
     def run(folder: str, looks: int = 0, resume: Any = None) -> Any:
         stop = StopAt(looks)
-        monkeypatch.setattr(finetuning, "_callbacks", lambda *phase: [*usual(*phase), stop])
+        monkeypatch.setattr(phases, "_callbacks", lambda *phase: [*usual(*phase), stop])
         given_now = {"out": str(tmp_path / folder)}
         with suppress(BrokenOffError):
             if resume is None:

@@ -11,6 +11,7 @@ from resnet_np.data.loader import ArrayImages
 from resnet_np.training.metrics import judge
 from resnet_np.training.options import Options
 from resnet_np.training.page import Outcome, confident_mistakes, peak_memory, write_page
+from resnet_np.training.plots import draw_confusion, draw_curves
 
 CLASSES = ("<b>cat</b>", "dog & co", "\udcff")
 N = 30
@@ -38,7 +39,8 @@ def page(tmp_path) -> str:
     )  # fmt: skip
     figures = {name: judge(LOGITS, IMAGES.labels) for name in splits}
     (tmp_path / "my run").mkdir()
-    write_page(tmp_path / "my run" / "report.html", outcome, figures)
+    pictures = draw_curves(HISTORY), draw_confusion(np.eye(3), CLASSES, "test images")
+    write_page(tmp_path / "my run" / "report.html", outcome, figures, *pictures)
     return (tmp_path / "my run" / "report.html").read_text("utf-8")
 
 
