@@ -1,4 +1,4 @@
-"""Look at augmented images: `python -m resnet_np.augment --data FOLDER`."""
+"""Look at augmented images: `python -m resnet_np.augment --data FOLDER|TABLE`."""
 
 import argparse
 import sys
@@ -20,9 +20,10 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", metavar="FOLDER", required=True, help="images, in folders of any kind")
+    add("--data", metavar="FOLDER|TABLE", required=True, help="images, in folders of any kind; or "
+        "a .csv or .tsv with the columns path and label")  # fmt: skip
     add(
-        "--transforms",
+        "--augment",
         metavar="LIST",
         default=DEFAULT,
         help=f"what to do, in this order (default: '{DEFAULT}')",
@@ -49,7 +50,7 @@ def describe_transforms() -> str:
         ]
         what = (kind.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
         lines.append(f"  {name}({', '.join(arguments)})\n      {what}")
-    lines.append("\nexample:\n  python -m resnet_np.augment --data photos --transforms \\")
+    lines.append("\nexample:\n  python -m resnet_np.augment --data photos --augment \\")
     lines.append("    'RandomResizedCrop(224, scale=(0.5, 1)), ColorJitter(0.3, 0.3), MixUp(0.2)'")
     return "\n".join(lines)
 
@@ -61,6 +62,16 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else repr(value)
 
 
+def _paths(source: str) -> list[Path]:
+    """The image files below a folder, or those that a table names. Raises UserError."""
+    from resnet_np.data.folders import list_images
+    from resnet_np.data.tables import is_table, read_table
+
+    return (
+        [row.path for row in read_table(source).rows] if is_table(source) else list_images(source)
+    )
+
+
 def main() -> None:
     """Read the arguments and draw. Raises UserError."""
     arguments = make_parser().parse_args()
@@ -70,18 +81,17 @@ def main() -> None:
 
     import numpy as np
 
-    from resnet_np.data.folders import list_images
     from resnet_np.data.images import decode
     from resnet_np.data.sheet import augment, draw_sheet, measure_sheet
     from resnet_np.data.transforms import parse, split_steps
     from resnet_np.weights.atomic import atomic_file
 
     try:
-        steps = parse(arguments.transforms)
+        steps = parse(arguments.augment)
         split_steps(steps)
     except UserError as error:
-        raise UserError(f"--transforms: {error}") from None
-    paths = list_images(arguments.data)
+        raise UserError(f"--augment: {error}") from None
+    paths = _paths(arguments.data)
     rows = min(arguments.images, len(paths))
     measure_sheet(1 + arguments.epochs, rows, arguments.size)
     rng = np.random.default_rng(arguments.seed)

@@ -38,7 +38,7 @@ def test_a_sheet(photos, tmp_path, monkeypatch, capsys):
         "RandomResizedCrop(48), RandomHorizontalFlip(), RandomRotation(10), KerasAffine(shear_range"
         "=5), ColorJitter(0.2, hue=0.1), RandAugment(), RandomErasing(value='random'), MixUp(0.2)"
     )
-    assert run(monkeypatch, *given, "--transforms", everything) == 0
+    assert run(monkeypatch, *given, "--augment", everything) == 0
     shown, error = capsys.readouterr()
     assert shown == f"{out}: 4 image(s), 3 epoch(s), 288 x 368\n"
     assert error == ""
@@ -46,10 +46,18 @@ def test_a_sheet(photos, tmp_path, monkeypatch, capsys):
         assert (sheet.format, sheet.size) == ("PNG", (288, 368))
 
     first = out.read_bytes()
-    assert run(monkeypatch, *given, "--transforms", everything) == 0
+    assert run(monkeypatch, *given, "--augment", everything) == 0
     assert out.read_bytes() == first
-    assert run(monkeypatch, *given, "--transforms", everything, "--seed", 1) == 0
+    assert run(monkeypatch, *given, "--augment", everything, "--seed", 1) == 0
     assert out.read_bytes() != first
+
+
+def test_a_table(photos, tmp_path, monkeypatch, capsys):
+    rows = "".join(f"photos/a/{i}.png,a\n" for i in (0, 2, 4))
+    (tmp_path / "photos.csv").write_text("path,label\n" + rows)
+    out = tmp_path / "a.png"
+    assert run(monkeypatch, "--data", tmp_path / "photos.csv", "--out", out) == 0
+    assert ": 3 image(s), 7 epoch(s), " in capsys.readouterr().out
 
 
 def test_no_more_rows_than_images(photos, tmp_path, monkeypatch, capsys):
@@ -69,10 +77,10 @@ def test_help_names_every_transform(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--transforms", "Spin()"], "--transforms: no transform is called 'Spin'; there are"),
-        (["--transforms", "Resize(0)"], "--transforms: Resize: size must be pixels"),
-        (["--transforms", "MixUp(), Resize(9)"], "--transforms: MixUp mixes whole batches"),
-        (["--transforms", "MixUp()"], "MixUp needs images of one size"),
+        (["--augment", "Spin()"], "--augment: no transform is called 'Spin'; there are"),
+        (["--augment", "Resize(0)"], "--augment: Resize: size must be pixels"),
+        (["--augment", "MixUp(), Resize(9)"], "--augment: MixUp mixes whole batches"),
+        (["--augment", "MixUp()"], "MixUp needs images of one size"),
         (["--out", "sheet.jpg"], "--out sheet.jpg: the sheet is a PNG; give it a name that ends"),
         (["--out", "no/such/folder.png"], "no/such/folder.png: cannot be written: there is no fol"),
         (["--images", "0"], "argument --images: must be a whole number of 1 or more, not '0'"),

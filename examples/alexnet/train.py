@@ -23,8 +23,11 @@ from resnet_np.nn import BatchNorm2d, Conv2d, Dropout, Linear, Module
 from resnet_np.optim import Adam
 from resnet_np.optim.schedules import OneCycle
 from resnet_np.training.callbacks import KeepBest
+from resnet_np.training.features import ImageInputs, Pixels
 from resnet_np.training.fit import fit
-from resnet_np.weights import PLAIN, save_npz
+from resnet_np.training.loop import predict_logits
+from resnet_np.training.plots import draw_curves, save_png
+from resnet_np.weights import PLAIN, read_npz, save_npz
 
 BATCH = 32
 
@@ -79,8 +82,12 @@ def main() -> None:
             KeepBest(lambda: save_npz(arguments.out, model.state_dict()), "validation_accuracy")
         ],
     )
-    best = max(entry["validation_accuracy"] for entry in history)
-    print(f"{arguments.out}: the weights of the best epoch, {best:.1%} of validation images right")
+    save_png(draw_curves(history), arguments.out.with_suffix(".png"))
+    model.load_state_dict(read_npz(arguments.out)[0])  # those of the best epoch
+    test = ImageInputs(images["test"], Pixels(PLAIN, "cpu"))
+    answers = predict_logits(model, None, test, batch_size=32).argmax(axis=1)
+    right = (answers == test.labels).mean()
+    print(f"{arguments.out}: the weights of the best epoch, {right:.1%} of test images right")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet_np.data.loader import ArrayImages, FolderImages, Images
+from resnet_np.data.sources import Entry
 from resnet_np.training import report
+from resnet_np.training.evaluating import Answers, write_answers
 from resnet_np.training.folder import HISTORY
 from resnet_np.training.metrics import confusion_matrix, judge
 from resnet_np.training.page import Outcome, write_page
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CURVES, CONFUSION, REPORT = "curves.png", "confusion.png", "report.html"
+PREDICTIONS = "predictions.csv"
 SAMPLES = 5  # images from memory that are saved as files, so that there is something to predict
 
 
 def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
     """Print the table of figures; write history.json, curves.png, confusion.png, report.html,
-    recipe.toml and, for images without files, samples/. The last line printed is a command that
-    runs. Raises UserError.
+    recipe.toml, predictions.csv (of the test images) and, for images without files, samples/.
+
+    The last line printed is a command that runs. Raises UserError.
     """
     logits, splits, history = outcome.logits, outcome.splits, outcome.history
     figures = {split: judge(z, splits[split].labels) for split, z in logits.items()}
@@ -51,6 +55,7 @@ def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
     curves, confusion = draw_curves(history), draw_confusion(matrix, images.classes, title)
     save_png(curves, folder / CURVES)
     save_png(confusion, folder / CONFUSION)
+    write_answers(folder / PREDICTIONS, _answers(images, logits[last], last))
     with atomic_file(folder / RECIPE) as file:
         file.write(recipe_text(outcome.options).encode(errors="backslashreplace"))
     write_page(folder / REPORT, outcome, figures, curves, confusion)
@@ -58,9 +63,21 @@ def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
     command = [_python(), "-m", "resnet_np.predict", str(folder / outcome.checkpoint), str(example)]
     with atomic_file(folder / HISTORY) as file:
         file.write(json.dumps(record, indent=1).encode())
-    written = ", ".join((outcome.checkpoint, CONFUSION, CURVES, HISTORY, RECIPE, REPORT))
-    print_line(console, f"written to {folder}: {written}")
+    written = outcome.checkpoint, CONFUSION, CURVES, HISTORY, PREDICTIONS, RECIPE, REPORT
+    print_line(console, f"written to {folder}: {', '.join(written)}")
     print_line(console, f"next: {shlex.join(command)}")
+
+
+def _answers(images: Images, logits: np.ndarray, split: str) -> Answers:
+    """What the network says of each image of a split."""
+    count, classes = len(images.labels), images.classes
+    paths = images.paths if isinstance(images, FolderImages) else None
+    names = [f"image {i}" for i in range(count)] if paths is None else [str(p) for p in paths]
+    entries = tuple(
+        Entry(Path(name), name, classes[label], split)
+        for name, label in zip(names, images.labels, strict=True)
+    )
+    return Answers(entries, logits, images.labels, classes)
 
 
 def _python() -> str:

@@ -185,7 +185,7 @@ def test_as_the_data_of_a_run(tmp_path):
 
 
 def test_what_else_reads_folders_says_that_it_does_not_read_pickles(tmp_path):
-    with pytest.raises(UserError, match="no class folders in it.*pickles are read by finetune"):
+    with pytest.raises(UserError, match=r"no class folders in it.*pickles are read by finetune"):
         list_source(fill(tmp_path))
     with pytest.raises(UserError, match="--names: these images bring the names"):
         check_options(Options(data=str(tmp_path), names="names.txt"))

@@ -50,16 +50,16 @@ def finished(weights, photos, tmp_path_factory):
 def test_a_run_gets_a_new_numbered_folder_and_shows_its_figures(finished, photos, weights):
     folder, output = finished
     assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoint.npz", "confusion.png", "curves.png", "history.json", "recipe.toml",
-        "report.html",
+        "checkpoint.npz", "confusion.png", "curves.png", "history.json", "predictions.csv",
+        "recipe.toml", "report.html",
     ]  # fmt: skip
     assert "2 left out, the head is replaced: fc.weight, fc.bias\n" in output
     assert "2 not filled, the head is new and keeps its first values: fc.weight, fc.bias" in output
     assert "input: colours RGB, numbers 0..1 (/255); " in output
     assert "; shorter side to 32, bilinear with antialias; then 32 x 32 from the centre" in output
     assert (
-        "checkpoint.npz, confusion.png, curves.png, history.json, recipe.toml, report.html\n"
-        in output
+        "checkpoint.npz, confusion.png, curves.png, history.json, predictions.csv, recipe.toml, "
+        "report.html\n" in output
     )
     for word in ("frozen features", "epoch   8", "train", "validation", "test", "macro F1"):
         assert word in output

@@ -1,5 +1,6 @@
 """Whole runs of a small network: what must not make a difference makes none, bit for bit."""
 
+import csv
 import errno
 import io
 import json
@@ -155,10 +156,17 @@ def test_a_run_learns_and_leaves_its_files(full_run, tmp_path):
     checkpoint = full_run("a", epochs=15, lr=0.03)
     folder = tmp_path / "a"
     assert sorted(os.listdir(folder)) == [
-        "checkpoint.npz", "confusion.png", "curves.png", "history.json", "recipe.toml",
-        "report.html",
+        "checkpoint.npz", "confusion.png", "curves.png", "history.json", "predictions.csv",
+        "recipe.toml", "report.html",
     ]  # fmt: skip
     record = json.loads((folder / "history.json").read_text())
+    with open(folder / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["label"] == row["answer"] for row in rows) / len(rows)
+    assert right == pytest.approx(record["figures"]["test"]["accuracy"])
+    assert all(Path(row["path"]).parent.name == row["label"] for row in rows)
+    assert all(max(("blue", "green", "red"), key=lambda name: float(row[name])) == row["answer"]
+               for row in rows)  # fmt: skip
     assert record["figures"]["test"]["accuracy"] >= 0.8
     assert record["history"] == checkpoint.record["history"]
     assert set(record["weights"]["missing"]) == {"fc.weight", "fc.bias"}

@@ -1,0 +1,50 @@
+"""The example `examples/cifar_finetune` reaches what PyTorch reaches with the same recipe.
+
+    python benchmarks/acceptance/23_cifar_parity.py [DATA]
+
+DATA is the folder of real weights and images (default: RESNET_NP_TEST_DATA). Needs torch and
+torchvision. On 1,000 training and 1,000 test images of CIFAR-10, a hundred of each class, at seven
+times their size; three seeds each; half an hour on 2 cores. The mean of ours must not lie below the
+lowest of PyTorch's. Between seeds the order of the images and the first head differ, so single runs
+differ as well; both programs begin with the same weights.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from _samples import WEIGHTS, cut_cifar
+from _showing import show
+from _two_phases import run_ours, run_torch, unfold
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "examples" / "cifar_finetune" / "recipe.toml"
+
+
+def main() -> int:
+    data = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("RESNET_NP_TEST_DATA", ""))
+    if not (data / WEIGHTS).exists():
+        print(f"no {WEIGHTS} in {str(data)!r}: give the data folder", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as scratch:
+        images = cut_cifar(data, Path(scratch))
+        weights = unfold(data / WEIGHTS, images, "stretch", Path(scratch) / "weights.npz")
+        common = ["--data", str(images), "--weights", str(weights)]
+        words = ["--recipe", str(RECIPE), "--model", "resnet50", *common]
+        ours = run_ours(words, Path(scratch) / "ours")
+        theirs = run_torch([*common, "--stretch", "--epochs", "5", "3", "--lr", "0.003", "0.0001"])
+    print(f"        resnet_np: {ours}")
+    print(f"        PyTorch:   {theirs}")
+    low, high = min(theirs.accuracy), max(theirs.accuracy)
+    passed = show(
+        "right answers on 1,000 test images, mean of three seeds",
+        f"{ours.mean:.1%}; PyTorch {theirs.mean:.1%} ({low:.1%} to {high:.1%})",
+        "at least PyTorch's lowest",
+        ours.mean >= low,
+    )
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
