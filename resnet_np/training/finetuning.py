@@ -60,7 +60,7 @@ def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -
                 continue
             if len(phases) > 1:
                 print_line(console, f"phase {number + 1}: from {phase.unfreeze} on")
-            inputs = begin_phase(run, number, phase, resume)
+            inputs = begin_phase(run, number, phase, resume, last)
             guarded(run, phase, partial(_train, run, phase))
             run.save()
         logits = guarded(run, phases[-1], partial(_judge, run, phases[-1], inputs))
@@ -81,7 +81,7 @@ def try_rates(options: Options, steps: int, console: "Console") -> Found:
     with using_precision("tf32" if options.precision == "tf32" else "fp32"):
         phase = replace(options.by_phase()[0], accumulate=1)
         run = prepare(replace(options, doctor=False), None, Path(), console)
-        begin_phase(run, 0, phase, None)
+        begin_phase(run, 0, phase, None, last=False)
         assert run.fit is not None
         with console.status("training with rising rates"):
             return guarded(run, phase, partial(find_rate, run.fit, steps))

@@ -40,9 +40,12 @@ if TYPE_CHECKING:
 
 
 def begin_phase(
-    run: Run, number: int, phase: Options, resume: Checkpoint | None
+    run: Run, number: int, phase: Options, resume: Checkpoint | None, last: bool
 ) -> dict[str, Inputs]:
-    """Make the phase's training. Gives what it is judged by: the inputs of each split."""
+    """Make the phase's training. Gives the inputs of each split.
+
+    last: whether the run is judged after it; before, nobody wants the features of the test images
+    """
     model, console = run.model, run.console
     model.freeze_before(phase.unfreeze)
     model.to(phase.device)
@@ -50,7 +53,8 @@ def begin_phase(
     trunk = Trunk(model, start, run.contract, phase.device, phase.precision)
     labels = run.splits["train"].labels
     weights = find_class_weights(phase.class_weights, labels, run.classes)  # said before the work
-    inputs, train = _make_inputs(phase, trunk, run.splits, console)
+    splits = {name: some for name, some in run.splits.items() if last or name != "test"}
+    inputs, train = _make_inputs(phase, trunk, splits, console)
     batches = len(split_batches(np.arange(len(train.labels)), phase.batch_size))
     steps = -(-batches // phase.accumulate)
     schedule = make_schedule(phase.schedule, phase.warmup, phase.epochs, steps)
