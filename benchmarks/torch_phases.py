@@ -28,7 +28,8 @@ def make_network(weights: Path, classes: int) -> nn.Module:
     network = torchvision.models.resnet50()
     with np.load(weights) as file:
         state = {name: torch.from_numpy(file[name]) for name in file.files}
-    network.load_state_dict(state, strict=False)  # but num_batches_tracked, which some files lack
+    missing = network.load_state_dict(state, strict=False).missing_keys
+    assert all("num_batches_tracked" in name for name in missing), missing
     network.fc = nn.Linear(network.fc.in_features, classes)
     return network.to(memory_format=torch.channels_last)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from resnet_np.command import Parser, at_least, count, run_command, seed
@@ -12,6 +13,9 @@ DEFAULT = "RandomResizedCrop(224), RandomHorizontalFlip()"
 
 def make_parser() -> Parser:
     """The arguments of the command. Its help lists every transform."""
+    from resnet_np.models.resnet import SMALLEST_IMAGE
+    from resnet_np.weights.contract import FITS
+
     parser = Parser(
         prog="python -m resnet_np.augment",
         description="Draw a sheet of images, each beside what random transforms make of it in the\n"
@@ -27,6 +31,20 @@ def make_parser() -> Parser:
         metavar="LIST",
         default=DEFAULT,
         help=f"what to do, in this order (default: '{DEFAULT}')",
+    )
+    add(
+        "--image-size",
+        metavar="PIXELS",
+        type=at_least(SMALLEST_IMAGE),
+        default=224,
+        help="side of the squares that the network sees (default: 224)",
+    )
+    add(
+        "--fit",
+        choices=FITS,
+        default="crop",
+        help="for transforms that choose no part of their own: the middle of each image, or the "
+        "whole one, stretched (default: crop)",
     )
     add("--images", metavar="N", type=count, default=6, help="rows of the sheet (default: 6)")
     add("--epochs", metavar="N", type=count, default=7, help="columns beside them (default: 7)")
@@ -81,25 +99,29 @@ def main() -> None:
 
     import numpy as np
 
-    from resnet_np.data.images import decode
-    from resnet_np.data.sheet import augment, draw_sheet, measure_sheet
-    from resnet_np.data.transforms import parse, split_steps
+    from resnet_np.data.augmented import AugmentedImages
+    from resnet_np.data.folders import Samples
+    from resnet_np.data.loader import FolderImages
+    from resnet_np.data.sheet import draw_sheet, measure_sheet
+    from resnet_np.data.transforms import parse
+    from resnet_np.weights import TORCHVISION
     from resnet_np.weights.atomic import atomic_file
 
+    paths = _paths(arguments.data)
+    contract = replace(TORCHVISION, fit=arguments.fit)
+    unlabelled = Samples(tuple(paths), np.zeros(len(paths), np.int64), ("",))
+    images = FolderImages(unlabelled, contract, arguments.image_size)
     try:
-        steps = parse(arguments.augment)
-        split_steps(steps)
+        augmented = AugmentedImages(images, parse(arguments.augment), arguments.seed)
     except UserError as error:
         raise UserError(f"--augment: {error}") from None
-    paths = _paths(arguments.data)
     rows = min(arguments.images, len(paths))
     measure_sheet(1 + arguments.epochs, rows, arguments.size)
     rng = np.random.default_rng(arguments.seed)
-    indices = [int(i) for i in np.sort(rng.choice(len(paths), rows, replace=False))]
-    images = [np.asarray(decode(paths[i])) for i in indices]
-    columns = [images]
+    indices = np.sort(rng.choice(len(paths), rows, replace=False))
+    columns = [[images.whole(i) for i in indices]]
     for epoch in range(arguments.epochs):
-        columns.append(augment(images, indices, steps, arguments.seed, epoch))
+        columns.append([*augmented.at(epoch).read(indices)])
     headings = ["as it is", *(f"epoch {epoch + 1}" for epoch in range(arguments.epochs))]
     names = [f"{paths[i].parent.name}/{paths[i].name}" for i in indices]
     sheet = draw_sheet(columns, headings, names, arguments.size)

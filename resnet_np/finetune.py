@@ -20,7 +20,7 @@ def make_parser() -> Parser:
     )
     add = parser.add_argument
     add("--resume", metavar="CHECKPOINT", help="go on with this run, in a new folder or --out; "
-        "beside it only --data, --epochs (in all), --device, --precision, --no-cache, "
+        "beside it only --data, --names, --epochs (in all), --device, --precision, --no-cache, "
         "--save-every, --save-epochs and --recalibrate can be said")  # fmt: skip
     add_options(parser)
     return parser

@@ -89,11 +89,16 @@ def load_cifar10(
     batches = [_read_batch(root / name, len(classes)) for name in TRAIN]
     images = np.concatenate([images for images, _ in batches])
     labels = np.concatenate([labels for _, labels in batches])
+    test_images, test_labels = _read_batch(root / TEST, len(classes))
+    for names, found in ((f"{TRAIN[0]} to 5", labels), (TEST, test_labels)):
+        missing = sorted(set(range(len(classes))) - set(found.tolist()))
+        if missing:
+            raise UserError(f"{root / names}: no image of class {classes[missing[0]]!r}")
     kept, held_out = split_stratified(labels, HELD_OUT, rng)
     return {
         "train": ArrayImages(images[kept], labels[kept], classes),
         "validation": ArrayImages(images[held_out], labels[held_out], classes),
-        "test": ArrayImages(*_read_batch(root / TEST, len(classes)), classes),
+        "test": ArrayImages(test_images, test_labels, classes),
     }
 
 

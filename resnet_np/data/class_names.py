@@ -19,6 +19,7 @@ class ClassNames:
     """Names of classes by their WordNet identifier, where they have one, and by their index."""
 
     path: Path
+    by_index: tuple[str, ...]
     by_key: dict[str, str]
 
     def readable(self, classes: Sequence[str]) -> tuple[str, ...]:
@@ -32,7 +33,8 @@ class ClassNames:
             raise UserError(f"{self.path}: has no name for {some(unknown)}; add it, or name "
                             "another file")  # fmt: skip
         names = [self.by_key[name] for name in classes]
-        count = Counter(names)
+        # Of all, so that no name depends on who else is there; and a class may be here twice.
+        count = Counter(self.by_index) | Counter(names)
         return tuple(
             name if count[name] == 1 else f"{name} ({key})"
             for name, key in zip(names, classes, strict=True)
@@ -59,7 +61,8 @@ def read_class_names(path: str | os.PathLike[str]) -> ClassNames:
         raise UserError(f"{path}: no list of class names: it is not in UTF-8") from error
     pairs = _from_json(path, text) if text.lstrip().startswith("{") else _from_lines(path, text)
     by_key = {str(index): name for index, (_, name) in enumerate(pairs)}
-    return ClassNames(path, by_key | {key: name for key, name in pairs if key})
+    by_key |= {key: name for key, name in pairs if key}
+    return ClassNames(path, tuple(name for _, name in pairs), by_key)
 
 
 def _from_json(path: Path, text: str) -> list[tuple[str, str]]:

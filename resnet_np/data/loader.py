@@ -56,9 +56,10 @@ class FolderImages:
         """Over each file's path below the folder of all, its size, and its label: quickly made, and
         the same when the whole folder has moved. Raises OSError where a file has gone.
         """
-        root = os.path.commonpath(self.paths)
+        paths = [os.path.abspath(path) for path in self.paths]  # a table may have both kinds
+        root = os.path.commonpath(paths)
         found = hashlib.sha256()
-        for path, label in zip(self.paths, self.labels, strict=True):
+        for path, label in zip(paths, self.labels, strict=True):
             line = f"{os.path.relpath(path, root)}\0{os.path.getsize(path)}\0{label}\n"
             found.update(os.fsencode(line))
         return found.hexdigest()

@@ -5,13 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_np.data.transforms import (
-    BatchTransform,
-    Transform,
-    batch_rng,
-    image_rng,
-    split_steps,
-)
 from resnet_np.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -20,33 +13,6 @@ if TYPE_CHECKING:
 MARGIN = 4  # pixels around each picture
 LINE = 16  # height of a line of text
 LETTER = 7  # the width of most letters
-
-
-def augment(
-    images: Sequence[np.ndarray],
-    indices: Sequence[int],
-    steps: Sequence[Transform | BatchTransform],
-    seed: int,
-    epoch: int,
-) -> list[np.ndarray]:
-    """The images of one epoch, uint8 [h, w, 3] each.
-
-    images: uint8 [H, W, 3] each, of any size. indices: their places in the data set, from which
-    their randomness comes. Raises UserError if images of several sizes are to be mixed.
-    """
-    each, mixing = split_steps(steps)
-    views = [each(x, image_rng(seed, epoch, i)) for x, i in zip(images, indices, strict=True)]
-    if not mixing:
-        return views
-    if len({view.shape for view in views}) > 1:
-        raise UserError(
-            f"{type(mixing[0]).__name__} needs images of one size; end the others with "
-            "RandomResizedCrop(224) or CenterCrop(224)"
-        )
-    batch, targets = np.stack(views).astype(np.float32), np.eye(len(views), dtype=np.float32)
-    for number, step in enumerate(mixing):
-        batch, targets = step(batch, targets, batch_rng(seed, epoch, number))
-    return [*batch.round().astype(np.uint8)]
 
 
 def measure_sheet(columns: int, rows: int, size: int) -> tuple[int, int]:

@@ -8,6 +8,10 @@ are others in every epoch; `CachedViews` keeps the features of the first few epo
 in turns.
 """
 
+import errno
+import math
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -251,15 +255,18 @@ def _keep_in_file(
     """Written as a file and then mapped: a full disk is an error in `write`, but kills the process
     (SIGBUS) when it is found out by touching a mapped page.
     """
+    size = math.prod(shape) * dtype.itemsize
+    where = tempfile.gettempdir()
     try:
+        if size > shutil.disk_usage(where).free:  # said before the work, not after half of it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with tempfile.TemporaryFile() as file:
             for chunk in chunks:
                 file.write(chunk.tobytes())
             file.flush()
             return np.asarray(np.memmap(file, dtype, mode="r", shape=shape))
     except OSError as error:
-        size = int(np.prod(shape)) * dtype.itemsize / 1e9
         raise UserError(
-            f"{tempfile.gettempdir()}: the {size:.1f} GB of frozen features cannot be kept there "
+            f"{where}: the {size / 1e9:.1f} GB of frozen features cannot be kept there "
             f"({error.strerror}); set TMPDIR to a folder with more room, or use --no-cache"
         ) from error

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # What may be said together with --resume; all else is taken from the checkpoint.
 CHANGEABLE = (
-    "data", "epochs", "recalibrate", "device", "precision", "out", "cache", "save_every",
+    "data", "names", "epochs", "recalibrate", "device", "precision", "out", "cache", "save_every",
     "save_epochs",
 )  # fmt: skip
 
@@ -53,22 +53,35 @@ def _finetune(options: Options, resume: Checkpoint | None, console: "Console") -
     name = "digits" if options.data is None else _run_name(Path(options.data).resolve())
     with result_folder(options.out, name, resume.path if resume else None) as folder:
         run = prepare(options, resume, folder, console)
-        phases = options.by_phase()
-        for number, phase in enumerate(phases):
-            last = number == len(phases) - 1  # there is always something to judge
-            if resume is not None and not last and _is_done(resume, number, phase):
-                continue
-            if len(phases) > 1:
-                print_line(console, f"phase {number + 1}: from {phase.unfreeze} on")
-            inputs = begin_phase(run, number, phase, resume, last)
-            guarded(run, phase, partial(_train, run, phase))
-            run.save()
-        logits = guarded(run, phases[-1], partial(_judge, run, phases[-1], inputs))
+        try:
+            logits = _train_and_judge(run, options.by_phase(), resume)
+        except KeyboardInterrupt:
+            if run.saved:
+                raise KeyboardInterrupt(
+                    f"interrupted; --resume {folder / CHECKPOINT} goes on {run.saved}"
+                ) from None
+            raise
         outcome = Outcome(
             options, BEST if run.best else CHECKPOINT, logits, run.splits, run.history, run.weights,
-            run.diagnosis, run.mistakes, time.monotonic() - began,
+            run.diagnosis, run.warnings, time.monotonic() - began,
         )  # fmt: skip
         write_results(folder, outcome, console)
+
+
+def _train_and_judge(
+    run: Run, phases: list[Options], resume: Checkpoint | None
+) -> dict[str, np.ndarray]:
+    """What is left of the phases, one after the other; then the logits of each split."""
+    for number, phase in enumerate(phases):
+        last = number == len(phases) - 1  # there is always something to judge
+        if resume is not None and not last and _is_done(resume, number, phase):
+            continue
+        if len(phases) > 1:
+            print_line(run.console, f"phase {number + 1}: from {phase.unfreeze} on")
+        inputs = begin_phase(run, number, phase, resume, last)
+        guarded(run, phase, partial(_train, run, phase))
+        run.save()
+    return guarded(run, phases[-1], partial(_judge, run, phases[-1], inputs))
 
 
 def try_rates(options: Options, steps: int, console: "Console") -> Found:
@@ -81,6 +94,8 @@ def try_rates(options: Options, steps: int, console: "Console") -> Found:
     with using_precision("tf32" if options.precision == "tf32" else "fp32"):
         phase = replace(options.by_phase()[0], accumulate=1)
         run = prepare(replace(options, doctor=False), None, Path(), console)
+        if steps * phase.batch_size < len(run.splits["train"].labels):
+            phase = replace(phase, cache=False)  # not all images are seen even once
         begin_phase(run, 0, phase, None, last=False)
         assert run.fit is not None
         with console.status("training with rising rates"):
@@ -128,19 +143,12 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
 
 
 def _train(run: Run, phase: Options) -> None:
-    """Train up to the phase's end. After Ctrl-C, say where it can go on."""
+    """Train up to the phase's end."""
     fit = run.fit
     assert fit is not None
-    try:
-        with report.bars(run.console) as bars:
-            fit.callbacks.insert(0, report.ShowProgress(bars, phase.epochs))
-            fit.run(phase.epochs)
-    except KeyboardInterrupt:
-        if run.saved:
-            raise KeyboardInterrupt(
-                f"interrupted; --resume {run.folder / CHECKPOINT} goes on {run.saved}"
-            ) from None
-        raise
+    with report.bars(run.console) as bars:
+        fit.callbacks.insert(0, report.ShowProgress(bars, phase.epochs))
+        fit.run(phase.epochs)
     if fit.stopped:
         print_line(run.console, f"stopped: {fit.stopped}")
 

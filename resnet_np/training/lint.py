@@ -8,6 +8,7 @@ import numpy as np
 from resnet_np.data.loader import FolderImages, Images, ResizedImages
 from resnet_np.data.transforms import KerasAffine, RandomHorizontalFlip, RandomRotation, parse
 from resnet_np.errors import some
+from resnet_np.models.resnet import SMALLEST_IMAGE
 from resnet_np.nn import Module
 from resnet_np.optim import Optimizer
 from resnet_np.training.options import Options
@@ -49,13 +50,14 @@ def unfreezing_without_care(phases: Sequence[Options]) -> list[str]:
     """Stages that know something already are trained no more carefully than a new head."""
     found = []
     for phase in phases:
-        lr, head_lr = phase.learning_rates()
+        lr, _ = phase.learning_rates()
         from_weights = phase.weights is not None or phase.model is None
-        if phase.unfreeze != "fc" and from_weights and lr >= phases[0].learning_rates()[1] > 0:
+        head_lr = phases[0].learning_rates()[1]
+        if phase.unfreeze != "fc" and from_weights and lr >= head_lr > 0:
             found.append(
                 f"{phase.unfreeze} is unfrozen with a learning rate of {lr:g}, no lower than the "
-                f"head's ({head_lr:g}): what the weights know may be lost; leave --lr out, or give "
-                "the head another one with --head-lr"
+                f"head's at first ({head_lr:g}): what the weights know may be lost; leave --lr "
+                "out, or give the head another one with --head-lr"
             )
     return found
 
@@ -81,10 +83,14 @@ def small_images(images: Images) -> list[str]:
     sides = _sides(images)
     if not sides or (side := int(np.median(sides))) > images.size // 2:
         return []
+    smaller = max(SMALLEST_IMAGE, side)
+    factor = (images.size / smaller) ** 2
+    if factor < 2:
+        return []
     return [
-        f"images of {side} pixels are shown to the network as {images.size}: it learns slowly from "
-        f"what was made up in between; --image-size {max(32, side)} would train "
-        f"{(images.size / max(32, side)) ** 2:.0f} times as fast"
+        f"images of {side} pixels are shown to the network as {images.size}: {factor:.0f} times "
+        f"the work of --image-size {smaller}, for pixels that are made up; weights that were "
+        f"trained at {images.size} may be worth it, random ones are not"
     ]
 
 

@@ -15,6 +15,10 @@ from resnet_np.nn import Module
 from resnet_np.training.features import Inputs, batches_of
 
 
+class DivergedError(UserError):
+    """The loss is no number any more."""
+
+
 @dataclass
 class Progress:
     """Where an epoch stands: means over the images seen so far.
@@ -33,10 +37,10 @@ class Progress:
         self.accuracy += (right / n - self.accuracy) * n / self.images
 
     def read(self) -> "Progress":
-        """The same, in Python's own numbers. Raises UserError if the loss is not a finite one."""
+        """The same, in Python's own numbers. Raises DivergedError if the loss is none."""
         seen = Progress(self.images, float(self.loss), float(self.accuracy))
         if not math.isfinite(seen.loss):
-            raise UserError("the loss is no longer a finite number; use a smaller --lr")
+            raise DivergedError("the loss is no longer a finite number; use a smaller --lr")
         return seen
 
 

@@ -42,8 +42,8 @@ class Outcome:
 
     checkpoint: the name of the one with the weights that gave the logits.
     logits: [N, K] of each split. weights: where the tensors of the weight file went.
-    diagnosis: of the images, if the doctor has looked. mistakes: in what it was told. seconds:
-    since the program began.
+    diagnosis: of the images, if the doctor has looked. warnings: of what it was told (`lint.py`).
+    seconds: that the run took, since it was begun or resumed.
     """
 
     options: Options
@@ -53,7 +53,7 @@ class Outcome:
     history: list[dict[str, Any]]
     weights: dict[str, Any] | None
     diagnosis: Diagnosis | None
-    mistakes: Sequence[str]
+    warnings: Sequence[str]
     seconds: float
 
 
@@ -128,7 +128,7 @@ def write_page(
         mistakes=confident_mistakes(logits[last], images),
         checkpoint=outcome.checkpoint,
         weights=_origin(outcome.options),
-        warnings=outcome.mistakes,
+        warnings=outcome.warnings,
         diagnosis=outcome.diagnosis,
         findings=_findings(outcome.diagnosis),
         recipe=recipe_text(outcome.options),
@@ -188,7 +188,7 @@ def _facts(history: Sequence[dict[str, Any]], device: str, seconds: float) -> di
     facts = {
         "epochs": f"{len(history)}",
         "training": f"{trained:.1f} s, {waited / max(trained, 1e-9):.0%} of it waiting for images",
-        "the whole program": f"{seconds:.1f} s",
+        "the whole run": f"{seconds:.1f} s, since it was begun or resumed",
     }
     memory = peak_memory()
     if memory is not None:

@@ -15,6 +15,7 @@ from resnet_np.data.loader import split_batches
 from resnet_np.errors import UserError
 from resnet_np.training.callbacks import Callback
 from resnet_np.training.fit import Fit
+from resnet_np.training.loop import DivergedError
 
 LOWEST, HIGHEST = 1e-3, 1e3  # the shares of the usual rates that are tried
 SMOOTHING = 0.9  # of the losses before, in the running mean that is looked at
@@ -81,7 +82,7 @@ def find_rate(fit: Fit, steps: int) -> Found:
     fit.rates.schedule, fit.plateau, fit.callbacks = schedule, None, [seen]
     fit.look_every = 0.0
     batches = len(split_batches(np.arange(len(fit.train.labels)), fit.batch_size))
-    with suppress(UserError):  # from one step to the next it is no number any more
+    with suppress(DivergedError):  # from one step to the next it is no number any more
         fit.run(math.ceil(steps / batches))
     settled = seen.losses[SETTLED:]
     if len(settled) < 3 or min(settled) > DIVERGED * seen.losses[0]:

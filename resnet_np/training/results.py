@@ -104,9 +104,9 @@ def _example(folder: Path, images: Images) -> Path:
     samples = folder / "samples"
     samples.mkdir(exist_ok=True)
     paths = []
-    for label in range(min(SAMPLES, len(images.classes))):
+    for label in np.unique(images.labels)[:SAMPLES]:
         index = int(np.flatnonzero(images.labels == label)[0])
-        paths.append(samples / f"{images.classes[label]}.png")
+        paths.append(samples / f"{label}.png")  # a class may be called anything
         with atomic_file(paths[-1]) as file:
             Image.fromarray(images.images[index]).save(file, format="png")
     return paths[-1]

@@ -1,7 +1,8 @@
 """What a training run is made of: images, a network, and the record of how far it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Run:
 
     number: of the phase under way, the first is 0. fit: that phase's training.
     best: keeps the best weights, over all phases; None with --keep last.
-    mistakes: in what it was told (`lint.py`).
+    warnings: of mistakes in what it was told (`lint.py`).
     order: draws the order of the images. history: a record of figures for each epoch, of all
     phases. fingerprints: of the images of each split. weights: where the tensors of a weight file
     went.
@@ -64,7 +65,7 @@ class Run:
     fit: Fit | None = None
     best: KeepBest | None = None
     diagnosis: Diagnosis | None = None
-    mistakes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     saved: str = ""  # what the last checkpoint holds
 
     @property
@@ -102,6 +103,7 @@ def prepare(options: Options, resume: Checkpoint | None, folder: Path, console: 
         if options.data is not None and options.doctor and not is_cifar10(options.data):
             diagnosis = _look_at(options.data, size, console)
         splits = load_splits(options, contract, size)
+        fingerprints = _fingerprints(splits)
         model, loaded = build_model(source, len(splits["train"].classes), options)
         model.contract, model.classes = contract, splits["train"].classes
         weights = None if loaded is None else asdict(loaded)
@@ -113,15 +115,16 @@ def prepare(options: Options, resume: Checkpoint | None, folder: Path, console: 
     else:
         contract, size = resume.contract, resume.image_size
         splits = load_splits(options, contract, size)
-        _check_same_images(resume, splits)
+        fingerprints = _fingerprints(splits)
+        _check_same_images(resume, splits, fingerprints)
         model, weights = restore_model(resume, to_go_on=True), resume.record.get("weights")
     print_line(console, report.input_line(contract.with_size(size)))
-    mistakes = examine(options, splits)
-    for mistake in mistakes:
-        print_line(console, f"warning: {mistake}")
+    warnings = examine(options, splits)
+    for warning in warnings:
+        print_line(console, f"warning: {warning}")
     run = Run(
-        options, folder, console, model, contract, size, splits, _fingerprints(splits), weights,
-        np.random.default_rng(options.seed), [], diagnosis=diagnosis, mistakes=mistakes,
+        options, folder, console, model, contract, size, splits, fingerprints, weights,
+        np.random.default_rng(options.seed), [], diagnosis=diagnosis, warnings=warnings,
     )  # fmt: skip
     if options.keep == "best":
         run.best = KeepBest(lambda: run.save(BEST), options.watch)
@@ -167,18 +170,33 @@ def _fingerprints(splits: dict[str, Images]) -> dict[str, str]:
     return {name: images.fingerprint() for name, images in splits.items()}
 
 
-def _check_same_images(checkpoint: Checkpoint, splits: dict[str, Images]) -> None:
+def _check_same_images(
+    checkpoint: Checkpoint, splits: dict[str, Images], fingerprints: dict[str, str]
+) -> None:
     """Refuse to go on with other images: their order would mean something else."""
+    classes, before = splits["train"].classes, checkpoint.record["images"]
     counts = {name: len(images.labels) for name, images in splits.items()}
-    if checkpoint.record["images"] != counts or checkpoint.classes != splits["train"].classes:
+    advice = "say with --data where the same ones are, or begin a new run"
+    if before != counts:
         raise UserError(
-            f"{checkpoint.path}: was trained on {checkpoint.record['images']} images of "
-            f"{len(checkpoint.classes)} classes, but the folder has {counts} of "
-            f"{len(splits['train'].classes)}"
+            f"{checkpoint.path}: was trained on {_counted(before)}, but here are "
+            f"{_counted(counts)}; {advice}"
+        )
+    if checkpoint.classes != classes:
+        pairs = zip_longest(checkpoint.classes, classes)
+        number, (was, now) = next((i, p) for i, p in enumerate(pairs, 1) if p[0] != p[1])
+        raise UserError(
+            f"{checkpoint.path}: was trained on other classes: class {number} was {was!r} and is "
+            f"{now!r} now; {advice}"
         )
     known = checkpoint.record.get("fingerprints")  # the first checkpoints have none
-    if known is not None and known != _fingerprints(splits):
+    if known is not None and known != fingerprints:
         raise UserError(
             f"{checkpoint.path}: was trained on other images, as many, but with other names, sizes "
-            "or classes; say with --data where the same ones are, or begin a new run"
+            f"or classes; {advice}"
         )
+
+
+def _counted(images: Mapping[str, int]) -> str:
+    """So many images of each split, in words."""
+    return ", ".join(f"{count} {name}" for name, count in images.items()) + " images"

@@ -57,8 +57,10 @@ def check_options(options: Options) -> None:
         )
     if options.names is not None and (options.data is None or is_cifar10(options.data)):
         raise UserError("--names: these images bring the names of their classes; leave it out")
+    if options.names is not None:
+        read_class_names(options.names)
     if options.views and options.augment is None:
-        raise UserError("--views: are those that --augment makes; say what it is to do")
+        raise UserError("--views: needs --augment, whose views it counts")
     if options.augment is not None:
         try:
             _, mixing = split_steps(parse(options.augment))

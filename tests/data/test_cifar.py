@@ -233,6 +233,12 @@ def test_class_names_that_are_none(tmp_path, names):
         load(tmp_path)
 
 
+def test_a_class_without_images_is_named(tmp_path):
+    (fill(tmp_path) / TEST).write_bytes(as_python_2(batch(9)))
+    with pytest.raises(UserError, match=r"test_batch: no image of class 'truck'"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("name", [*TRAIN, TEST, "batches.meta"])
 def test_a_missing_file_is_named(tmp_path, name):
     (fill(tmp_path) / name).unlink()
@@ -240,7 +246,7 @@ def test_a_missing_file_is_named(tmp_path, name):
         load(tmp_path)
 
 
-WHOLE = as_python_2(batch(2))
+WHOLE = as_python_2(batch(10))
 
 
 @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=4), st.booleans())

@@ -14,10 +14,10 @@ KERAS = '{"0": ["n02012849", "crane"], "1": ["n03126707", "crane"], "2": ["n0144
 def test_by_hand(tmp_path):
     (tmp_path / "synsets.txt").write_text(SYNSETS)
     names = read_class_names(tmp_path / "synsets.txt")
-    assert names.readable(["n01440764", "n02012849"]) == ("tench", "crane")
+    assert names.readable(["n01440764", "n02012849"]) == ("tench", "crane (n02012849)")
     both = ("crane (n02012849)", "crane (n03126707)", "tench")
     assert names.readable(["n02012849", "n03126707", "n01440764"]) == both
-    assert names.readable(["2", "0"]) == ("tench", "crane")
+    assert names.readable(["2", "0"]) == ("tench", "crane (0)")
     (tmp_path / "index.json").write_text(KERAS)
     assert read_class_names(tmp_path / "index.json").readable(["2", "n01440764"]) == (
         "a b (2)", "a b (n01440764)",

@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_np.data.sheet import LINE, MARGIN, augment, draw_sheet, measure_sheet
+from resnet_np.data.sheet import LINE, MARGIN, draw_sheet, measure_sheet
 from resnet_np.data.transforms import (
     CenterCrop,
     CutMix,
     MixUp,
     RandomHorizontalFlip,
-    RandomResizedCrop,
-    batch_rng,
-    image_rng,
     split_steps,
 )
 from resnet_np.errors import UserError
@@ -21,30 +18,6 @@ from resnet_np.errors import UserError
 def images(*sizes: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (size, size, 3), np.uint8) for size in sizes]
-
-
-def test_an_image_is_changed_by_its_own_place_and_epoch():
-    crop, (a, b) = RandomResizedCrop(8), images(20, 30)
-    views = augment([a, b], [7, 3], [crop], seed=1, epoch=2)
-    assert np.array_equal(views[0], crop(a, image_rng(1, 2, 7)))
-    assert np.array_equal(views[1], crop(b, image_rng(1, 2, 3)))
-
-
-@pytest.mark.parametrize("mix", [MixUp(), CutMix()], ids=repr)
-def test_mixed_images_are_bytes_again(mix):
-    pair = images(8, 8)
-    views = augment(pair, [0, 1], [mix], seed=4, epoch=5)
-    x = np.stack(pair).astype(np.float32)
-    expected, _ = mix(x, np.eye(2, dtype=np.float32), batch_rng(4, 5, 0))
-    assert views[0].dtype == np.uint8
-    assert np.abs(np.stack(views) - expected).max() <= 0.5
-    assert not np.array_equal(views, pair)
-
-
-def test_images_of_several_sizes_are_not_mixed():
-    with pytest.raises(UserError, match="MixUp needs images of one size; end the others with Rand"):
-        augment(images(8, 9), [0, 1], [MixUp()], 0, 0)
-    assert len(augment(images(8, 9), [0, 1], [CenterCrop(4), MixUp()], 0, 0)) == 2
 
 
 def test_batches_are_mixed_last():

@@ -76,8 +76,9 @@ def files(tmp_path):
 
 def test_small_images_in_a_large_network(files):
     assert "images of 32 pixels are shown to the network as 224" in lint(files(32, 224))
-    assert "--image-size 32 would train 49 times as fast" in lint(files(32, 224))
-    assert lint(files(113, 224)) == lint(files(32, 32)) == ""
+    assert "as 224: 49 times the work of --image-size 32, for pixels" in lint(files(32, 224))
+    assert "as 224: 5 times the work of --image-size 100, for pixels" in lint(files(100, 224))
+    assert lint(files(113, 224)) == lint(files(32, 32)) == lint(files(16, 32)) == ""
     broken = files(32, 224)
     broken.paths[0].write_bytes(b"no image")
     assert lint(broken) == ""
