@@ -14,10 +14,12 @@ from PIL import Image
 
 from resnet_np.data.cifar import TEST, TRAIN, load_cifar10
 from resnet_np.data.images import fit
+from resnet_np.data.loader import ArrayImages
 from resnet_np.data.sources import list_source
 from resnet_np.errors import UserError
 from resnet_np.training.lint import examine
 from resnet_np.training.options import Options
+from resnet_np.training.results import _example
 from resnet_np.training.setup import check_options, load_splits
 from resnet_np.weights import TORCHVISION
 
@@ -182,6 +184,14 @@ def test_as_the_data_of_a_run(tmp_path):
     assert np.array_equal(seen[1], fit(Image.fromarray(pixels[7]), TORCHVISION, 64))
     assert np.array_equal(test.whole(7), pixels[7])
     assert "images of 32 pixels are shown to the network as 64" in "".join(examine(options, splits))
+
+
+def test_samples_have_names_of_their_own(tmp_path):
+    """A class may be called anything, also "../../x"."""
+    (tmp_path / "run").mkdir()
+    images = ArrayImages(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 2]), ("../../x", "a/b", ""))
+    assert _example(tmp_path / "run", images) == tmp_path / "run" / "samples" / "2.png"
+    assert sorted(p.name for p in tmp_path.rglob("*.png")) == ["0.png", "2.png"]
 
 
 def test_what_else_reads_folders_says_that_it_does_not_read_pickles(tmp_path):

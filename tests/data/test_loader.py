@@ -79,6 +79,14 @@ def test_files_are_known_again_elsewhere_but_not_of_other_sizes_or_labels(tmp_pa
     assert images.fingerprint() != known
 
 
+def test_paths_of_both_kinds_are_known(tmp_path, monkeypatch):
+    images = some_files(tmp_path / "here", 5, 6, 7)
+    known = images.fingerprint()
+    monkeypatch.chdir(tmp_path)
+    images.paths = (images.paths[0].relative_to(tmp_path), *images.paths[1:])
+    assert images.fingerprint() == known
+
+
 def test_images_in_memory_are_known_by_pixels_and_labels():
     pixels, labels = np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1])
     known = ArrayImages(pixels, labels, ("a", "b")).fingerprint()

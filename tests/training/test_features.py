@@ -1,7 +1,9 @@
 """Frozen features: the same for an image wherever it stands, and wherever they are kept."""
 
 import errno
+import shutil
 import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +72,14 @@ def test_the_file_leaves_nothing_behind(tmp_path, monkeypatch):
     cached = cache_features(TRUNK, {"train": IMAGES}, lambda n: None, 0)["train"]
     assert np.array_equal(cached.load(np.array([3])), ALL[3:4])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_room_is_seen_before_the_work(monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda where: SimpleNamespace(free=100))
+    done: list[int] = []
+    with pytest.raises(UserError, match=r"No space left on device.*TMPDIR.*--no-cache"):
+        cache_features(TRUNK, {"train": IMAGES}, done.append, 0)
+    assert done == []
 
 
 def test_no_room_for_the_file(monkeypatch):

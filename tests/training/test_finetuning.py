@@ -23,7 +23,7 @@ from resnet_np.training import finetuning, recalibrate, results, setup
 from resnet_np.training.checkpoint import load_checkpoint, restore_model
 from resnet_np.training.finetuning import finetune, resumed_options
 from resnet_np.training.fit import Fit
-from resnet_np.training.options import Options
+from resnet_np.training.options import Options, Phase
 from resnet_np.training.predictor import Predictor
 from resnet_np.training.run import _look_at
 from resnet_np.weights import read, read_npz, save_npz
@@ -84,8 +84,11 @@ def test_classes_get_the_names_of_a_file(run, photos, tmp_path):
     assert checkpoint.classes == ("grass", "sky", "fire")
     told = Predictor(tmp_path / "named" / "checkpoint.npz")
     assert told.classes == checkpoint.classes
-    options = resumed_options(checkpoint, {"epochs": 3, "out": str(tmp_path / "on")})
-    finetune(options, checkpoint, QUIET)
+    (tmp_path / "names.txt").rename(tmp_path / "elsewhere.txt")
+    given = {"epochs": 3, "out": str(tmp_path / "on"), "names": str(tmp_path / "elsewhere.txt")}
+    finetune(resumed_options(checkpoint, given), checkpoint, QUIET)
+    with pytest.raises(UserError, match=r"names\.txt: cannot be read"):  # before any work
+        setup.check_options(Options(data="nowhere", names=str(tmp_path / "names.txt")))
 
 
 def test_the_whole_image_or_its_middle(run, photos):
@@ -285,6 +288,20 @@ def test_an_interrupted_run_says_where_to_go_on(run, tmp_path, monkeypatch, requ
     assert load_checkpoint(tmp_path / "a" / "checkpoint.npz", True).record["epoch"] == 2
 
 
+def test_an_interruption_between_two_phases_says_where_to_go_on(run, tmp_path, monkeypatch):
+    begin = finetuning.begin_phase
+
+    def interrupted_in_the_second(run, number, *rest, **options):
+        if number == 1:
+            raise KeyboardInterrupt
+        return begin(run, number, *rest, **options)
+
+    monkeypatch.setattr(finetuning, "begin_phase", interrupted_in_the_second)
+    phases = (Phase("fc", 1), Phase("layer4", 1))
+    with pytest.raises(KeyboardInterrupt, match=r"--resume .*a/checkpoint.npz goes on after .* 1$"):
+        run("a", phases=phases, recalibrate=True)
+
+
 def test_resuming_refuses_other_options_and_other_images(full_run, photos, tmp_path):
     checkpoint = full_run("a")
     with pytest.raises(UserError, match="--lr, --batch-size: cannot be changed with --resume"):
@@ -297,7 +314,12 @@ def test_resuming_refuses_other_options_and_other_images(full_run, photos, tmp_p
             path = photos / name / f"{i:02}.png"
             (tmp_path / "fewer" / name / path.name).write_bytes(path.read_bytes())
     options = resumed_options(checkpoint, {"epochs": 3, "data": str(tmp_path / "fewer")})
-    with pytest.raises(UserError, match=r"was trained on .* of 3 classes, but the folder has .* 2"):
+    with pytest.raises(UserError, match="on 48 train, 6 validation, 6 test images, but here are 6"):
+        finetune(options, checkpoint, QUIET)
+    shutil.copytree(photos, tmp_path / "renamed")
+    (tmp_path / "renamed" / "green").rename(tmp_path / "renamed" / "grass")
+    options = resumed_options(checkpoint, {"epochs": 3, "data": str(tmp_path / "renamed")})
+    with pytest.raises(UserError, match="other classes: class 2 was 'green' and is 'grass' now"):
         finetune(options, checkpoint, QUIET)
 
 

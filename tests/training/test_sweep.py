@@ -1,6 +1,7 @@
 """Sweeps as a user sees them, and the learning-rate finder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,14 @@ def test_a_rate_that_is_too_high_from_the_first_step():
         UserError, match="the loss grows from the first steps on: try a smaller --lr"
     ):
         find_rate(fit, 40)
+
+
+def test_a_broken_image_is_named(photos: Path, weights: Path, tmp_path: Path):
+    shutil.copytree(photos, tmp_path / "broken")
+    for path in (tmp_path / "broken" / "red").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    words = ["--data", "broken", "--weights", weights, "--no-cache", "--steps", 60]
+    assert_refused(call("lr_find", *words, cwd=tmp_path), ".png: broken image (")
 
 
 def test_the_command(photos: Path, weights: Path, tmp_path: Path):
