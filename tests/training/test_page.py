@@ -80,7 +80,7 @@ def test_it_says_what_there_is(page):
     ):  # fmt: skip
         assert said in everything, said
     # The doctor's classes, as the folders are called, whatever the network calls them.
-    assert "1 2 3 all train 9 9 9 27" in everything
+    assert "train 1 9 2 9 3 9 all classes 27" in everything
     assert page.count("<svg") == 2
 
 
