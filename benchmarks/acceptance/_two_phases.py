@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,10 +57,10 @@ def unfold(source: Path, data: Path, fit: str, target: Path) -> Path:
     return target
 
 
-def run_ours(words: list[str], out: Path) -> Found:
+def run_ours(words: list[str], out: Path, seeds: Sequence[int] = SEEDS) -> Found:
     """`python -m resnet_np.finetune` with these words and each seed; results in `out`/SEED."""
     found = Found()
-    for seed in SEEDS:
+    for seed in seeds:
         began = time.perf_counter()
         folder = out / str(seed)
         run(["-m", "resnet_np.finetune", *words, "--seed", str(seed), "--out", str(folder)])
