@@ -4,9 +4,9 @@
 
 DATA is the folder of real weights and images (default: RESNET_NP_TEST_DATA). Needs torch and
 torchvision. On 1,000 training and 1,000 test images of CIFAR-10, a hundred of each class, at seven
-times their size; three seeds each, or those of N for ours; half an hour on 2 cores. The mean of ours
-must not lie below the lowest of PyTorch's. Between seeds the order of the images and the first head differ, so single runs
-differ as well; both programs begin with the same weights.
+times their size; three seeds each, or those of N for ours; half an hour on 2 cores. The mean of
+ours must not lie below the lowest of PyTorch's. Between seeds the order of the images and the first
+head differ, so single runs differ as well; both programs begin with the same weights.
 """
 
 import argparse
@@ -44,7 +44,8 @@ def main() -> int:
     low, high = min(theirs.accuracy), max(theirs.accuracy)
     passed = show(
         "right answers on 1,000 test images, means",
-        f"{ours.mean:.1%} of {len(args.seeds)} seed(s); PyTorch {theirs.mean:.1%} ({low:.1%} to {high:.1%})",
+        f"{ours.mean:.1%} ({len(args.seeds)} seeds); PyTorch {theirs.mean:.1%}, {low:.1%} to "
+        f"{high:.1%} ({len(SEEDS)} seeds)",
         "at least PyTorch's lowest",
         ours.mean >= low,
     )
