@@ -5,7 +5,7 @@
 Each command of the package and each program in examples/ is asked for `--help`: exit status 0, a
 usage, words on every option (more than its default), nothing on stderr.
 
-Then every failure of `_failures.py` is typed in a folder of small real things (`_material.py`):
+Then every failure of `_failures.py` is typed in a folder of small real things (`_scratch.py`):
 handwritten digits, weights, a run of one epoch, and spoilt copies of them. Each must end with exit
 status 2 and a single line on stderr, `error: ...`, that names the file or the argument and says
 what was wrong or would be right. In the end every file in that folder must have the bytes that it
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _failures import FAILURES, ON_A_FULL_DISK, ON_A_GPU
-from _material import make_material
+from _scratch import make_material
 from _showing import show
 
 import resnet_np

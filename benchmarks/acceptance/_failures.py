@@ -1,6 +1,6 @@
 """What people type wrong, command by command: (what, words, what the line must say, ...).
 
-The words are typed in the folder that `_material.py` fills. The first thing a line must say is the
+The words are typed in the folder that `_scratch.py` fills. The first thing a line must say is the
 file or the argument; the others are what was wrong, or what would be right.
 """
 
