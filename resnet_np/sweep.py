@@ -2,7 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from resnet_np.arguments import add_options, read_arguments
 from resnet_np.command import Parser, count, run_command
@@ -53,18 +57,14 @@ def main() -> None:
     from resnet_np.weights.inspecting import print_line
 
     chosen = combine([Values.parse(text) for text in varied], draws, given.get("seed", 0))
-    told = []
+    told: list[Options] = []
     for i, combination in enumerate(chosen, start=1):  # all are read before the first one runs
-        known = Parser(prog="python -m resnet_np.sweep", argument_default=argparse.SUPPRESS)
-        add_options(known)
-        changes = read_arguments(known, _typed(combination))
+        with _named(combination):
+            options = Options(**given | _read(combination, "phases" in given))
+            check_options(options)
         out = folder / f"{i:0{len(str(len(chosen)))}}"
-        for name in {"epochs", "unfreeze"} & changes.keys() if "phases" in given else ():
-            raise UserError(f"--vary {name}: the phases of the recipe say it; vary something else")
-        changes |= {"out": str(out), "doctor": i == 1 and given.get("doctor", True)}
-        told.append(Options(**given | changes))
-    for options in told:
-        check_options(options)
+        looked_at = options.data in [other.data for other in told]
+        told.append(replace(options, out=str(out), doctor=options.doctor and not looked_at))
     console, failed = Console(), []
     for i, options in enumerate(told, start=1):
         console.rule(f"run {i} of {len(told)}: " + _words(chosen[i - 1]))
@@ -79,6 +79,27 @@ def main() -> None:
     print_runs([read_run(path) for path in find_runs(folder)], console)
     if failed:
         raise UserError(f"{len(failed)} of {len(told)} runs have failed: {some(failed, '; ')}")
+
+
+@contextmanager
+def _named(combination: dict[str, str]) -> Iterator[None]:
+    """Raises UserErrors with the combination in front that they are about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"--vary {_words(combination)}: {error}") from None
+
+
+def _read(combination: dict[str, str], phased: bool) -> dict[str, Any]:
+    """The options of a combination. phased: those of the sweep have phases. Raises UserError."""
+    known = Parser(prog="python -m resnet_np.sweep", argument_default=argparse.SUPPRESS)
+    add_options(known)
+    changes = read_arguments(known, _typed(combination))
+    if "out" in changes:
+        raise UserError("the sweep chooses the folders; say --out FOLDER for all of them")
+    if phased and {"epochs", "unfreeze"} & changes.keys():
+        raise UserError("the phases of the recipe say it; vary something else")
+    return changes
 
 
 def _typed(combination: dict[str, str]) -> list[str]:

@@ -89,6 +89,19 @@ class Optimizer:
         """Call the kernel."""
         raise NotImplementedError
 
+    def kept(self, options: dict[str, Any]) -> tuple[str, ...]:
+        """The names of what it remembers of each parameter, once it has changed it."""
+        return ()
+
+    def incomplete(self) -> int:
+        """Of how many parameters it does not remember all that it does once it has changed them."""
+        states = iter(self._state)
+        return sum(
+            not next(states).keys() >= set(self.kept(group))
+            for group in self.groups
+            for _ in group["params"]
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Options of each group, and "<parameter number>.<name>" -> array or number."""
         options = [{k: v for k, v in g.items() if k != "params"} for g in self.groups]
@@ -159,6 +172,9 @@ class SGD(Optimizer):
         options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
 
+    def kept(self, options: dict[str, Any]) -> tuple[str, ...]:
+        return ("velocity",) if options["momentum"] else ()
+
     def _update(
         self, ws: list[Array], gs: list[Array], states: list[State], options: dict[str, Any]
     ) -> None:
@@ -183,6 +199,9 @@ class RMSprop(Optimizer):
     ) -> None:
         options = {"alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
+
+    def kept(self, options: dict[str, Any]) -> tuple[str, ...]:
+        return ("square", "velocity") if options["momentum"] else ("square",)
 
     def _update(
         self, ws: list[Array], gs: list[Array], states: list[State], options: dict[str, Any]
@@ -210,6 +229,9 @@ class Adam(Optimizer):
     ) -> None:
         options = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {"lr": lr, **options})
+
+    def kept(self, options: dict[str, Any]) -> tuple[str, ...]:
+        return "mean", "square", "step"
 
     def _update(
         self, ws: list[Array], gs: list[Array], states: list[State], options: dict[str, Any]

@@ -220,6 +220,10 @@ def restore_fit(checkpoint: Checkpoint, fit: Fit) -> None:
         state = saved["numbers"] | checkpoint.optimizer
         fit.optimizer.load_state_dict({"groups": saved["groups"], "state": state})
         stands = record.get("fit", BETWEEN_EPOCHS | {"epochs": record["epoch"]})
+        # A scaler may have left out every step so far.
+        stepped = bool(state) or ("scaler" not in record and stands["epochs"] + stands["batch"] > 0)
+        if stepped and (missing := fit.optimizer.incomplete()):
+            raise UserError(f"the optimizer's state is missing for {missing} parameters")
         fit.load_state_dict(stands | {"order": record["random"]["order"]})
         if fit.scaler is not None and "scaler" in record:
             fit.scaler.load_state_dict(record["scaler"])

@@ -13,7 +13,7 @@ from resnet_np.errors import UserError
 from resnet_np.training.checkpoint import load_checkpoint
 from resnet_np.training.comparing import read_run
 from resnet_np.training.finetuning import finetune, resumed_options
-from resnet_np.training.folder import CHECKPOINT, HISTORY
+from resnet_np.training.folder import BEST, CHECKPOINT, HISTORY
 from resnet_np.training.options import Options
 
 if TYPE_CHECKING:
@@ -80,10 +80,11 @@ def run_or_go_on(options: Options, console: "Console") -> None:
     assert options.out is not None
     folder, told = Path(options.out), options.to_record()
     resume = None
+    begun = [folder / name for name in (CHECKPOINT, BEST) if (folder / name).exists()]
     if (folder / HISTORY).exists():
         found = read_run(folder)["arguments"]
-    elif (folder / CHECKPOINT).exists():
-        resume = load_checkpoint(folder / CHECKPOINT, to_go_on=True)
+    elif begun:
+        resume = load_checkpoint(begun[0], to_go_on=True)
         found = resume.record["arguments"]
     else:
         found = told

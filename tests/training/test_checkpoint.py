@@ -112,6 +112,29 @@ def test_everything_comes_back(saved):
     assert order.random() == np.random.default_rng(5).random()
 
 
+def test_an_optimizer_that_has_lost_its_state_cannot_go_on(saved):
+    path, _, _ = saved
+    arrays, record = read_npz(path)
+
+    def go_on(kept: dict[str, np.ndarray], epochs: int) -> None:
+        fit = record["fit"] | {"epochs": epochs}
+        save_npz(path, kept, record | {"fit": fit})
+        checkpoint = load_checkpoint(path, to_go_on=True)
+        model = restore_model(checkpoint)
+        optimizer = SGD(model.parameters(), 0.5, momentum=0.9)
+        restore_fit(checkpoint, a_fit(model, optimizer, np.random.default_rng(0)))
+
+    model = {name: array for name, array in arrays.items() if name.startswith("model/")}
+    go_on(model, 0)  # before the first step there is none
+    number = len([name for name in arrays if name.startswith("optimizer/")])
+    lost = f"cannot go on from it: the optimizer's state is missing for {number} parameters"
+    with pytest.raises(UserError, match=lost):
+        go_on(model, 1)
+    one = model | {"optimizer/0.velocity": arrays["optimizer/0.velocity"]}
+    with pytest.raises(UserError, match=f"is missing for {number - 1} parameters"):
+        go_on(one, 0)
+
+
 def test_another_optimizer_cannot_go_on(saved):
     path, model, _ = saved
     checkpoint = load_checkpoint(path, to_go_on=True)

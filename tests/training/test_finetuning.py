@@ -365,15 +365,22 @@ def test_a_checkpoint_of_format_1_goes_on(run, tmp_path, monkeypatch):
 def test_another_runs_checkpoint_is_not_written_over(run, tmp_path):
     first = run("a")
     written = (tmp_path / "a" / "checkpoint.npz").read_bytes()
-    with pytest.raises(UserError, match=r"--out .*a: holds the checkpoint of another run; name"):
+    refusal = r"--out .*a: holds checkpoint.npz of another run; name another folder, or go on"
+    with pytest.raises(UserError, match=refusal):
         run("a")
     other = run("b")
     given = {"epochs": 3, "out": str(tmp_path / "a")}
-    with pytest.raises(UserError, match="holds the checkpoint of another run"):
+    with pytest.raises(UserError, match=r"holds checkpoint.npz of another run"):
         finetune(resumed_options(other, given), other, QUIET)
     assert (tmp_path / "a" / "checkpoint.npz").read_bytes() == written
     finetune(resumed_options(first, given), first, QUIET)
     assert load_checkpoint(tmp_path / "a" / "checkpoint.npz").record["epoch"] == 3
+    (tmp_path / "a" / "checkpoint.npz").rename(tmp_path / "a" / "history.json")
+    with pytest.raises(UserError, match=r"holds history.json of another run; name another folder$"):
+        run("a")
+    (tmp_path / "b" / "checkpoint.npz").rename(tmp_path / "b" / "best.npz")
+    with pytest.raises(UserError, match=r"holds best.npz of another run; .* --resume .*best.npz"):
+        run("b")
 
 
 def test_the_interpreter_is_named_as_it_can_be_typed(tmp_path, monkeypatch):

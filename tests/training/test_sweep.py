@@ -75,6 +75,31 @@ def test_a_sweep_runs_all_and_does_nothing_twice(photos: Path, weights: Path, tm
     assert_refused(result, "s/1: holds a run of other options (lr); name another --out")
 
 
+def test_what_was_broken_off_before_its_first_checkpoint_goes_on(
+    photos: Path, weights: Path, tmp_path: Path
+):
+    words = ["--data", photos, "--weights", weights, *QUICK, "--keep", "best", "--vary", "lr=0.01"]
+    result = call("sweep", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run = tmp_path / "runs" / "sweep" / "1"
+    for path in run.iterdir():
+        if path.name != "best.npz":
+            path.unlink()
+    result = call("sweep", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (run / "history.json").exists()
+
+
+def test_each_data_set_is_looked_at_once(photos: Path, weights: Path, tmp_path: Path):
+    (tmp_path / "others").symlink_to(photos)
+    words = ["--weights", weights, "--epochs", 1, "--vary", f"data={photos}|others"]
+    result = call("sweep", *words, "--vary", "lr=0.1|0.01", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    runs = tmp_path / "runs" / "sweep"
+    records = [json.loads((runs / n / "history.json").read_text()) for n in "1234"]
+    assert [record["arguments"]["doctor"] for record in records] == [True, False, True, False]
+
+
 def test_a_run_that_fails_does_not_stop_the_others(photos: Path, weights: Path, tmp_path: Path):
     words = ["--data", photos, "--weights", weights, *QUICK, "--optimizer", "sgd", "--head", "8"]
     words += ["--vary", "lr=0.1|1e30|0.2", "--out", "s", "--epochs", 3]
@@ -87,7 +112,14 @@ def test_a_run_that_fails_does_not_stop_the_others(photos: Path, weights: Path, 
 
 def test_a_sweep_reads_all_values_before_it_begins(tmp_path: Path):
     result = call("sweep", "--vary", "epochs=1|0", cwd=tmp_path)
-    assert_refused(result, "argument --epochs: must be a whole number of 1 or more, not '0'")
+    said = "--vary epochs=0: argument --epochs: must be a whole number of 1 or more, not '0'"
+    assert_refused(result, said)
+    result = call("sweep", "--vary", "lr=1|2", "--vary", "momentum=0.5", cwd=tmp_path)
+    assert_refused(result, "--vary lr=1 momentum=0.5: --momentum: adam has none")
+    result = call("sweep", "--vary", "out=a|b", cwd=tmp_path)
+    assert_refused(result, "--vary out=a: the sweep chooses the folders; say --out FOLDER")
+    result = call("sweep", "--vary", "doctor=a|b", cwd=tmp_path)
+    assert_refused(result, "--vary doctor=a: unrecognized arguments")
     assert_refused(call("sweep", cwd=tmp_path), "--vary")
     assert list(tmp_path.iterdir()) == []
 
