@@ -16,11 +16,15 @@ last axis holds x and y, y pointing down.
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from resnet_np.command import Parser, path_of, run_command, writable
 from resnet_np.data.digits import LEVELS, enlarge
+from resnet_np.errors import UserError
+from resnet_np.weights.atomic import atomic_file
 
 STROKES, POINTS = 4, 16  # at most so many strokes in a glyph; so many points in each
 JOINED = 0.75  # the share of strokes that start where another one runs or ends
@@ -201,8 +205,24 @@ def sheet(alphabet: Alphabet, rows: int, columns: int, rng: np.random.Generator)
     return grid.reshape(rows * (CELLS + 2), columns * (CELLS + 2))
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python examples/glyphs.py SHEET.png")
+def main() -> None:
+    """Read the argument and draw. Raises UserError."""
+    parser = Parser(
+        prog="python examples/glyphs.py",
+        description="Draw a sheet of an invented handwriting: one glyph in each row.",
+    )
+    parser.add_argument(
+        "sheet", metavar="SHEET.png", type=path_of("file"), help="the picture to write"
+    )
+    path = Path(parser.parse_args().sheet)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: the sheet is a PNG; give it a name that ends in .png")
+    writable("SHEET.png", path)
     image = Image.fromarray(sheet(invent_alphabet(500, seed=0), 12, 16, np.random.default_rng(0)))
-    image.resize((image.width * 5, image.height * 5), Image.Resampling.NEAREST).save(sys.argv[1])
+    larger = image.resize((image.width * 5, image.height * 5), Image.Resampling.NEAREST)
+    with atomic_file(path) as file:
+        larger.save(file, format="png")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

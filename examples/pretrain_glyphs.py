@@ -8,7 +8,6 @@ epochs, and nothing can be learnt by heart. None of them is a digit: that the fe
 handwritten digits, too, is what `python -m resnet_np.finetune` then shows.
 """
 
-import argparse
 import math
 import sys
 import time
@@ -20,8 +19,7 @@ from glyphs import Alphabet, invent_alphabet, write_images
 from rich.console import Console
 
 from resnet_np import Tensor, __version__, cross_entropy, no_grad
-from resnet_np.command import run_command
-from resnet_np.errors import UserError
+from resnet_np.command import Parser, count, path_of, run_command, seed, writable
 from resnet_np.models import ResNet, resnet50
 from resnet_np.models.pretrained import load_weights
 from resnet_np.optim import AdamW, Optimizer
@@ -41,14 +39,24 @@ VALIDATION = 2000  # glyphs
 CONTRACT = Contract(mean=(0.25,) * 3, std=(0.35,) * 3, resize=IMAGE_SIZE, crop=IMAGE_SIZE)
 
 
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="python examples/pretrain_glyphs.py",
+        description="Remake the embedded weights.",
+    )
+    add = parser.add_argument
+    add("--out", metavar="FILE", type=path_of("file"), required=True, help="the .npz to write")
+    add("--steps", metavar="N", type=count, default=2000,
+        help=f"batches of {BATCH} glyphs to train on (default: 2000)")  # fmt: skip
+    add("--seed", metavar="N", type=seed, default=0,
+        help="of the glyphs, the first weights and the handwriting (default: 0)")  # fmt: skip
+    return parser
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Remake the embedded weights.")
-    parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
-    parser.add_argument("--steps", type=int, default=2000, help="default: 2000")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    arguments = parser.parse_args()
-    if not arguments.out.parent.is_dir():  # better now than after the training
-        raise UserError(f"--out {arguments.out}: there is no folder {arguments.out.parent}")
+    arguments = make_parser().parse_args()
+    out = Path(arguments.out)
+    writable("--out", out)  # better now than after the training
 
     console = Console()
     alphabet = invent_alphabet(GLYPHS, arguments.seed)
@@ -59,12 +67,12 @@ def main() -> None:
     console.print(f"trained on {arguments.steps * BATCH:,} glyphs in {minutes:.1f} minutes")
 
     right = accuracy(model, alphabet, arguments.seed)
-    save(arguments.out, model, arguments.steps, arguments.seed, right, minutes)
+    save(out, model, arguments.steps, arguments.seed, right, minutes)
     stored = resnet50(width=WIDTH, num_classes=GLYPHS)
-    load_weights(stored, arguments.out)
+    load_weights(stored, out)
     console.print(
         f"accuracy on {VALIDATION} new glyphs: {right:.4f}; "
-        f"read back from {arguments.out}: {accuracy(stored, alphabet, arguments.seed):.4f}"
+        f"read back from {out}: {accuracy(stored, alphabet, arguments.seed):.4f}"
     )
 
 

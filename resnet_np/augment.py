@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from resnet_np.command import Parser, at_least, count, run_command, seed
+from resnet_np.command import Parser, at_least, count, path_of, run_command, seed, writable
 from resnet_np.errors import UserError
 
 DEFAULT = "RandomResizedCrop(224), RandomHorizontalFlip()"
@@ -24,8 +24,9 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", metavar="FOLDER|TABLE", required=True, help="images, in folders of any kind; or "
-        "a .csv or .tsv with the columns path and label")  # fmt: skip
+    add("--data", metavar="FOLDER|TABLE", type=path_of("folder or table"), required=True,
+        help="images, in folders of any kind; or a .csv or .tsv with the columns path and label",
+    )  # fmt: skip
     add(
         "--augment",
         metavar="LIST",
@@ -50,7 +51,8 @@ def make_parser() -> Parser:
     add("--epochs", metavar="N", type=count, default=7, help="columns beside them (default: 7)")
     add("--size", metavar="PIXELS", type=at_least(32), default=160, help="of each (default: 160)")
     add("--seed", metavar="N", type=seed, default=0, help="of images and changes (default: 0)")
-    add("--out", metavar="FILE", default="sheet.png", help="default: sheet.png")
+    add("--out", metavar="FILE", type=path_of("file"), default="sheet.png", help="the picture to "
+        "write (default: sheet.png)")  # fmt: skip
     return parser
 
 
@@ -96,6 +98,7 @@ def main() -> None:
     out = Path(arguments.out)
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the sheet is a PNG; give it a name that ends in .png")
+    writable("--out", out)
 
     import numpy as np
 

@@ -67,10 +67,24 @@ def more_than_0(text: str) -> float:
     return number
 
 
-def writable(option: str, path: Path) -> None:
-    """Raise UserError, before the work, if there is no folder for the file of this option."""
+def path_of(what: str) -> Callable[[str], str]:
+    """The type of an argument that names something, such as a file: any text but the empty one."""
+
+    def convert(text: str) -> str:
+        if not text:
+            raise argparse.ArgumentTypeError(f"is empty; name a {what}")
+        return text
+
+    return convert
+
+
+def writable(option: str, path: str | Path) -> None:
+    """Raise UserError, before the work, if the file of this option has no place to be written to"""
+    path = Path(path)
     if not path.absolute().parent.is_dir():
         raise UserError(f"{option} {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; name a file")
 
 
 def _number(kind: type[Number], text: str) -> Number | None:

@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import nullcontext
 
-from resnet_np.command import Parser, at_least, run_command
+from resnet_np.command import Parser, at_least, path_of, run_command, writable
 
 
 def make_parser() -> Parser:
@@ -24,6 +24,7 @@ def make_parser() -> Parser:
     add(
         "--data",
         metavar="FOLDER|TABLE",
+        type=path_of("folder or table"),
         required=True,
         help="class folders, with or without train/, val/, test/; or a .csv or .tsv file with the "
         "columns path, label and, if it says so, split",
@@ -33,15 +34,23 @@ def make_parser() -> Parser:
         metavar="PIXELS",
         type=at_least(SMALLEST_IMAGE),
         default=224,
-        help="of the network's input, to find images that are too small (default: 224)",
+        help="side of the squares that the network will see, to find images that are too small "
+        "(default: 224)",
     )
-    add("--json", metavar="FILE", help="write everything that was found to this file")
+    add(
+        "--json",
+        metavar="FILE",
+        type=path_of("file"),
+        help="write everything that was found to this file",
+    )
     return parser
 
 
 def main() -> None:
     """Read the arguments, look, print a table. Raises UserError; leaves with 1 for findings."""
     arguments = make_parser().parse_args()
+    if arguments.json is not None:
+        writable("--json", arguments.json)
 
     from rich.console import Console
 

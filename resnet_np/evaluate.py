@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_np.command import Parser, run_command, writable
+from resnet_np.command import Parser, path_of, run_command, writable
 from resnet_np.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from resnet_np.data.sources import Entry
+    from resnet_np.data.sources import Entry, Listing
     from resnet_np.training.evaluating import Answers
 
 
@@ -31,19 +31,29 @@ def make_parser() -> Parser:
         "as a whole, for each class, and for each group of images.",
     )
     add = parser.add_argument
-    add("weights", metavar="WEIGHTS", help="a checkpoint, a weight file, or a published name")
-    add("--data", metavar="FOLDER|TABLE", required=True, help="class folders, with or without "
-        "train/, val/, test/; or a .csv or .tsv with the columns path and label")  # fmt: skip
+    add("weights", metavar="WEIGHTS", type=path_of("weight file"), help="a checkpoint, a weight "
+        "file, or a name from `python -m resnet_np.weights list`")  # fmt: skip
+    add("--data", metavar="FOLDER|TABLE", type=path_of("folder or table"), required=True,
+        help="class folders, with or without train/, val/, test/; or a .csv or .tsv with the "
+        "columns path and label")  # fmt: skip
     add("--split", choices=("train", "validation", "test"), help="only these (default: all)")
-    add("--names", metavar="FILE", help="what the classes in the data are called, where they are "
-        "numbers or n01440764: LOC_synset_mapping.txt, imagenet_class_index.json")  # fmt: skip
+    add("--names", metavar="FILE", type=path_of("file"), help="what the classes in the data are "
+        "called, where they are numbers or n01440764: LOC_synset_mapping.txt, "
+        "imagenet_class_index.json, or a name in each line")  # fmt: skip
     add("--group", metavar="COLUMN", help="of a table: judge each of its values by itself, too")
-    add("--csv", metavar="FILE", type=Path, help="write each answer there, with probabilities")
-    add("--variant", choices=VARIANTS, help="of a weight file that cannot tell")
+    add(
+        "--csv",
+        metavar="FILE",
+        type=path_of("file"),
+        help="write each answer there, with probabilities",
+    )
+    add("--variant", choices=VARIANTS, help="of a weight file that cannot tell: v1.5 "
+        "(torchvision's, timm's, Hugging Face's) or v1 (Keras')")  # fmt: skip
     add("--tta", choices=TTA, default="none", help="look at each image several times: at its "
         "mirror image, too, or at ten crops (default: none)")  # fmt: skip
-    add("--device", choices=DEVICES, default="cpu", help="default: cpu")
-    add("--precision", choices=PRECISIONS, default="fp32", help="on a GPU (default: fp32)")
+    add("--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)")
+    add("--precision", choices=PRECISIONS, default="fp32", help="of the "
+        "arithmetic on a GPU (default: fp32)")  # fmt: skip
     return parser
 
 
@@ -62,7 +72,7 @@ def main() -> None:
     answers = answer(arguments, entries, Console(stderr=True))
     show(answers, groups, Console())
     if arguments.csv:
-        write_answers(arguments.csv, answers)
+        write_answers(Path(arguments.csv), answers)
         print(f"written to {arguments.csv}")
 
 
@@ -74,7 +84,10 @@ def choose(arguments: "Namespace") -> tuple[tuple["Entry", ...], tuple[str, ...]
     entries, columns = listing.entries, listing.columns
     kept = [i for i, e in enumerate(entries) if arguments.split in (None, e.split)]
     if not kept:
-        raise UserError(f"--split {arguments.split}: {arguments.data} has no such images")
+        raise _nothing_in(listing, arguments)
+    for entry in (entries[i] for i in kept):
+        if entry.line is not None and not entry.path.is_file():
+            raise UserError(f"{arguments.data}, line {entry.line}: no such file: {entry.path}")
     groups = None
     if arguments.group:
         if arguments.group not in columns:
@@ -83,6 +96,16 @@ def choose(arguments: "Namespace") -> tuple[tuple["Entry", ...], tuple[str, ...]
                             f"{there}")  # fmt: skip
         groups = tuple(columns[arguments.group][i] for i in kept)
     return tuple(entries[i] for i in kept), groups
+
+
+def _nothing_in(listing: "Listing", arguments: "Namespace") -> UserError:
+    """What to say where there is no image to look at."""
+    if not listing.entries:
+        return UserError(f"{arguments.data}: no images in its class folders; fill them")
+    there = f"; it has {', '.join(listing.splits)}" if listing.splits else (
+        ", which is not split into train, val and test; leave --split out"
+    )  # fmt: skip
+    return UserError(f"--split {arguments.split}: no such images in {arguments.data}{there}")
 
 
 def answer(arguments: "Namespace", entries: tuple["Entry", ...], console: "Console") -> "Answers":
@@ -95,7 +118,10 @@ def answer(arguments: "Namespace", entries: tuple["Entry", ...], console: "Conso
     where = arguments.device, arguments.precision
     predictor = Predictor(arguments.weights, arguments.variant, *where, arguments.tta)
     names = read_class_names(arguments.names) if arguments.names else None
-    labels = label_entries(entries, predictor.classes, names)
+    try:
+        labels = label_entries(entries, predictor.classes, names)
+    except UserError as error:
+        raise UserError(f"{arguments.data}: {error}") from None
     if (labels < 0).all():
         raise UserError(f"{arguments.data}: no image in it has a label; "
                         "python -m resnet_np.predict answers without")  # fmt: skip

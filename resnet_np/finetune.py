@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from resnet_np.arguments import add_options, read_arguments
-from resnet_np.command import Parser, run_command
+from resnet_np.command import Parser, path_of, run_command
 
 
 def make_parser() -> Parser:
@@ -19,9 +19,10 @@ def make_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("--resume", metavar="CHECKPOINT", help="go on with this run, in a new folder or --out; "
-        "beside it only --data, --names, --epochs (in all), --device, --precision, --no-cache, "
-        "--save-every, --save-epochs and --recalibrate can be said")  # fmt: skip
+    add("--resume", metavar="CHECKPOINT", type=path_of("checkpoint"), help="go on with this run, "
+        "in a new folder or --out; beside it only --data, --names, --epochs (in all), --device, "
+        "--precision, --no-cache, --save-every, --save-epochs and --recalibrate can be said",
+    )  # fmt: skip
     add_options(parser)
     return parser
 

@@ -47,13 +47,15 @@ def make_parser() -> Parser:
         description="Compare a layer's gradients, inside a whole network, with finite differences.",
     )
     add = parser.add_argument
-    add("--model", choices=sorted(MODELS), default="resnet50", help="default: resnet50")
+    add("--model", choices=MODELS, default="resnet50", help="the network, with random weights "
+        "(default: resnet50)")  # fmt: skip
     add("--layer", required=True, help="a layer, stage or parameter, such as layer3.0.conv2")
     size = at_least(SMALLEST_IMAGE)
-    add("--image-size", type=size, default=64, help="pixels, 32 or more (default: 64)")
-    add("--batch", type=count, default=2, help="images (default: 2)")
+    add("--image-size", type=size, default=64, help="side of the random images, 32 or more pixels "
+        "(default: 64)")  # fmt: skip
+    add("--batch", type=count, default=2, help="how many images (default: 2)")
     add("--seed", type=seed, default=0, help="of weights, images and directions (default: 0)")
-    add("--device", choices=DEVICES, default="cpu", help="default: cpu")
+    add("--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)")
     add("--eval", action="store_true", help="check evaluation mode; default: training mode")
     return parser
 

@@ -5,8 +5,14 @@ import sys
 from pathlib import Path
 
 from resnet_np.arguments import add_options, read_arguments
-from resnet_np.command import Parser, at_least, run_command
+from resnet_np.command import Parser, at_least, path_of, run_command
 from resnet_np.errors import UserError
+
+# What has no effect on so short a training.
+WITHOUT = (
+    "--no-doctor", "--epochs", "--accumulate", "--schedule", "--warmup", "--ema", "--patience",
+    "--watch", "--keep", "--save-every", "--save-epochs", "--out",
+)  # fmt: skip
 
 
 def make_parser() -> Parser:
@@ -16,15 +22,17 @@ def make_parser() -> Parser:
         description="Train for a moment with learning rates that rise from a thousandth of the "
         "usual ones to a thousand times them, draw what becomes of the loss, and say where it "
         "falls fastest. Nothing is kept but the picture. The options are those of "
-        "python -m resnet_np.finetune; of a run in phases the first is tried. --lr and --head-lr, "
-        "or what they are without being said, are the middle of what is tried.",
+        "python -m resnet_np.finetune that matter here; a recipe may have the others, too. Of a "
+        "run in phases the first is tried. --lr and --head-lr, or what they are without being "
+        "said, are the middle of what is tried.",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
     add("--steps", metavar="N", type=at_least(20), default=100, help="batches, each with a higher "
         "rate (default: 100)")  # fmt: skip
-    add("--plot", metavar="FILE", default="rates.png", help="where to draw it (default: rates.png)")
-    add_options(parser)
+    add("--plot", metavar="FILE", type=path_of("file"), default="rates.png", help="where to draw "
+        "it (default: rates.png)")  # fmt: skip
+    add_options(parser, WITHOUT)
     return parser
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_np.command import Parser, run_command, writable
+from resnet_np.command import Parser, path_of, run_command, writable
 from resnet_np.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,18 +35,30 @@ def make_parser() -> Parser:
     parser.add_argument(
         "weights",
         metavar="WEIGHTS",
+        type=path_of("weight file"),
         help="a checkpoint, a weight file, or a name from `python -m resnet_np.weights list`",
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        type=path_of("file"),
+        nargs="+",
+        help="an image file; with --csv also a folder, for all images in it",
+    )
     parser.add_argument(
         "--variant",
         choices=VARIANTS,
         help="of a weight file that cannot tell: v1.5 (torchvision's, timm's, Hugging Face's) or "
         "v1 (Keras')",
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: cpu")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="fp32", help="on a GPU (default: fp32)"
+        "--device", choices=DEVICES, default="cpu", help="where to compute (default: cpu)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the arithmetic on a GPU (default: fp32)",
     )
     parser.add_argument(
         "--tta",
@@ -58,11 +70,14 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--csv",
         metavar="FILE",
-        type=Path,
-        help="write the answers there, with all probabilities; IMAGE may be a folder, then",
+        type=path_of("file"),
+        help="write the answers there, with all probabilities",
     )
     parser.add_argument(
-        "--similar", metavar="FOLDER", help="show the images in FOLDER that look most alike"
+        "--similar",
+        metavar="FOLDER",
+        type=path_of("folder"),
+        help="show the images in FOLDER that look most alike",
     )
     return parser
 
@@ -104,7 +119,7 @@ def main() -> None:
         predictor.advance = lambda done: bars.advance(task, done)
         began = time.perf_counter()
         if arguments.csv is not None:
-            lines = write_csv(predictor, images, arguments.csv)
+            lines = write_csv(predictor, images, Path(arguments.csv))
         elif arguments.similar is None:
             lines = classify(predictor, images)
         else:

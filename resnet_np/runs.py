@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from resnet_np.command import Parser, run_command
+from resnet_np.command import Parser, path_of, run_command
 
 
 def make_parser() -> Parser:
@@ -14,9 +14,10 @@ def make_parser() -> Parser:
         "where they differ, and how right they are.",
     )
     add = parser.add_argument
-    add("folders", metavar="FOLDER", nargs="*", default=["runs"], help="of runs, or runs themselves"
-        " (default: runs)")  # fmt: skip
-    add("--sort", choices=("name", "test", "validation"), default="name", help="default: name")
+    add("folders", metavar="FOLDER", type=path_of("folder"), nargs="*", default=["runs"],
+        help="a run's folder, or one that holds those of runs (default: runs)")  # fmt: skip
+    add("--sort", choices=("name", "test", "validation"), default="name", help="by name, or by "
+        "accuracy on the test or validation images, the best first (default: name)")  # fmt: skip
     return parser
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_np.arguments import add_options, read_arguments
-from resnet_np.command import Parser, count, run_command
+from resnet_np.command import Parser, count, path_of, run_command
 from resnet_np.errors import UserError, some
 
 
@@ -22,8 +22,14 @@ def make_parser() -> Parser:
         "so on, or below --out. Begun again with the same words, it goes on where it stopped.",
         argument_default=argparse.SUPPRESS,
     )
-    add_options(parser)
+    add_options(parser, without=["--out"])
     add = parser.add_argument_group("sweep").add_argument
+    add(
+        "--out",
+        metavar="DIR",
+        type=path_of("folder"),
+        help="folder for the runs, each in one of its own, 1, 2 and so on (default: runs/sweep)",
+    )
     add(
         "--vary",
         metavar="OPTION=VALUES",

@@ -36,6 +36,7 @@ FRONT_DOORS = (
 )  # fmt: skip
 STAIRS["arguments"] = WORK | {"training", "command"}
 STAIRS |= {door: WORK | {"training", "command", "arguments"} for door in FRONT_DOORS}
+STAIRS["__main__"] = {"command"}  # it lists the others, and imports none
 STAIRS["weights.__main__"] = {"errors", "weights", "command"}  # the one front door in a folder
 
 HEAVY = ("numba", "sklearn", "h5py", "matplotlib", "cupy", "rich", "PIL", "torch", "scipy", "onnx")

@@ -2,10 +2,22 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
-from resnet_np.command import Parser, at_least, counts, probability, rate, run_command
+import resnet_np
+from resnet_np.__main__ import main as list_commands
+from resnet_np.command import (
+    Parser,
+    at_least,
+    counts,
+    path_of,
+    probability,
+    rate,
+    run_command,
+    writable,
+)
 from resnet_np.errors import UserError
 
 
@@ -57,6 +69,7 @@ def test_wrong_arguments_are_a_user_error():
     [
         (at_least(32), "32", 32, ["31", "x", "1e3", "", "-40"], "must be a whole number of 32 or"),
         (counts, "8,4", (8, 4), ["8,0", "8,", "a"], "must be a whole number of 1 or more, not "),
+        (path_of("file"), "a b", "a b", [""], "is empty; name a file"),
         (rate, "1e-3", 0.001, ["-1", "nan", "inf", "fast"], "must be a number of 0 or more, not "),
         (probability, "0.5", 0.5, ["1", "-0.1", "nan", "half"], "must be a number from 0 to below"),
     ],
@@ -68,6 +81,29 @@ def test_types_of_arguments(kind, good, value, bad, message):
     for text in bad:
         with pytest.raises(UserError, match="^argument --n: " + message):
             parser.parse_args([f"--n={text}"])
+
+
+def test_a_file_without_a_place_is_refused_before_the_work(tmp_path):
+    writable("--csv", tmp_path / "new.csv")
+    writable("--csv", str(tmp_path / "new.csv"))
+    with pytest.raises(UserError, match=r"^--csv .*x\.csv: there is no folder .*nowhere$"):
+        writable("--csv", tmp_path / "nowhere" / "x.csv")
+    with pytest.raises(UserError, match=r"^--csv .*: is a folder; name a file$"):
+        writable("--csv", tmp_path)
+
+
+def test_the_package_lists_its_commands(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["resnet_np"])
+    assert run_command(list_commands) == 0
+    shown = capsys.readouterr().out
+    for path in Path(resnet_np.__file__).parent.glob("*.py"):
+        if path.name != "__main__.py" and "run_command(main)" in path.read_text("utf-8"):
+            assert f"python -m resnet_np.{path.stem} " in shown
+    assert "resnet_np.weights     Look at weight files, convert, verify and download" in shown
+    assert "resnet_np.finetune    Fine-tune a ResNet on images\n" in shown
+    monkeypatch.setattr(sys, "argv", ["resnet_np", "finetune"])
+    assert run_command(list_commands) == 2
+    assert capsys.readouterr().err.startswith("error: unrecognized arguments: finetune; see")
 
 
 def test_a_terminal_that_lacks_letters_is_shown_escapes(monkeypatch):

@@ -173,7 +173,8 @@ def _network(file: WeightFile, known: bool) -> Iterator[tuple[str, str]]:
         yield "", "as weights with these names mostly expect it; the file does not say"
     if file.record is not None and "epoch" in file.record:
         side = file.record.get("image_size")
-        yield "trained", f"{file.record['epoch']} epochs on images of {side} x {side} pixels"
+        epochs = "1 epoch" if file.record["epoch"] == 1 else f"{file.record['epoch']} epochs"
+        yield "trained", f"{epochs} on images of {side} x {side} pixels"
 
 
 def _variant_words(file: WeightFile) -> str:

@@ -10,6 +10,7 @@ from resnet_np.errors import UserError, some
 from resnet_np.weights import cache, names, registry
 from resnet_np.weights.file import Found, WeightFile
 from resnet_np.weights.formats import huggingface, keras, tensors
+from resnet_np.weights.formats.npz import refuse_run
 
 # How a file begins says what it is, its name does not: (offset, bytes there, reader).
 READERS: tuple[tuple[int, bytes, Callable[[str], Found]], ...] = (
@@ -77,6 +78,7 @@ def check(path: str, found: Found) -> WeightFile:
 
 def _reader(path: str) -> Callable[[str], Found]:
     if os.path.isdir(path):
+        refuse_run(path)
         return huggingface.from_folder
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe gives its bytes only once
         raise UserError(f"{path}: a pipe or a device; save what comes out of it as a file first")

@@ -61,7 +61,7 @@ def write(path: str | os.PathLike[str], file: WeightFile, fold: bool = False) ->
     if writer is write_onnx:
         return write_onnx(path, file, fold)
     if fold:
-        raise UserError(f"{path}: --fold-batch-norm (fold=True) is for .onnx only")
+        raise UserError(f"{path}: --fold-batch-norm is for .onnx only")
     pooling = pooling_of(file)
     notes = writer(path, file)
     if pooling != "avg":

@@ -80,6 +80,7 @@ def make_images(root: Path) -> None:
     photos, zero = root / "photos", root / "photos" / "0"
     shutil.copytree(zero, root / "one_class" / "0")
     (root / "empty").mkdir()
+    (root / "all_empty" / "0").mkdir(parents=True)
     shutil.copytree(photos, root / "class_empty")
     (root / "class_empty" / "3").mkdir()
     for split, digits in {"train": "01", "val": "01", "test": "02"}.items():

@@ -9,16 +9,18 @@ has its local response normalisation, and nothing is split between two GPUs. The
 smaller than the paper's 11x11, and the linear layers narrower, for images of 64 pixels.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from resnet_np import Tensor, flatten, max_pool2d, relu
+from resnet_np.command import Parser, count, path_of, run_command, writable
 from resnet_np.data.augmented import AugmentedImages
 from resnet_np.data.loader import FolderImages
 from resnet_np.data.sources import scan
 from resnet_np.data.transforms import parse
+from resnet_np.errors import UserError
 from resnet_np.nn import BatchNorm2d, Conv2d, Dropout, Linear, Module
 from resnet_np.optim import Adam
 from resnet_np.optim.schedules import OneCycle
@@ -58,14 +60,29 @@ class AlexNet(Module):
         return self.fc8(x)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="AlexNet, trained from random weights.")
-    parser.add_argument("--data", required=True, help="class folders")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--out", type=Path, default=Path("alexnet.npz"), help="the best weights")
-    arguments = parser.parse_args()
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="python examples/alexnet/train.py",
+        description="AlexNet, trained from random weights.",
+    )
+    add = parser.add_argument
+    add("--data", metavar="FOLDER|TABLE", type=path_of("folder or table"), required=True,
+        help="class folders, with or without train/, val/, test/; or a .csv or .tsv with the "
+        "columns path and label")  # fmt: skip
+    add("--epochs", metavar="N", type=count, default=30, help="how long to train (default: 30)")
+    add("--out", metavar="FILE", type=path_of("file"), default="alexnet.npz", help="the best "
+        "weights; the curves beside them are a .png (default: alexnet.npz)")  # fmt: skip
+    return parser
 
+
+def main() -> None:
+    """Read the arguments, train, judge. Raises UserError."""
+    arguments = make_parser().parse_args()
+    out = Path(arguments.out)
+    writable("--out", out)
     parts = scan(arguments.data, np.random.default_rng(0))
+    if "test" not in parts:
+        raise UserError(f"{arguments.data}: has no test images; add a part called test")
     images = {name: FolderImages(part, PLAIN, 64) for name, part in parts.items()}
     train = AugmentedImages(images["train"], parse("RandomResizedCrop(64, scale=(0.6, 1))"), seed=0)
     model = AlexNet(len(train.classes))
@@ -78,17 +95,15 @@ def main() -> None:
         arguments.epochs,
         batch_size=BATCH,
         schedule=OneCycle(max(2, steps)),
-        callbacks=[
-            KeepBest(lambda: save_npz(arguments.out, model.state_dict()), "validation_accuracy")
-        ],
+        callbacks=[KeepBest(lambda: save_npz(out, model.state_dict()), "validation_accuracy")],
     )
-    save_png(draw_curves(history), arguments.out.with_suffix(".png"))
-    model.load_state_dict(read_npz(arguments.out)[0])  # those of the best epoch
+    save_png(draw_curves(history), out.with_suffix(".png"))
+    model.load_state_dict(read_npz(out)[0])  # those of the best epoch
     test = ImageInputs(images["test"], Pixels(PLAIN, "cpu"))
     answers = predict_logits(model, None, test, batch_size=32).argmax(axis=1)
     right = (answers == test.labels).mean()
-    print(f"{arguments.out}: the weights of the best epoch, {right:.1%} of test images right")
+    print(f"{out}: the weights of the best epoch, {right:.1%} of test images right")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -9,16 +9,18 @@ training from nothing wants: checkpoints of the best weights, a learning rate th
 validation loss stands still, L2 regularisation, and early stopping.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from resnet_np import Tensor, max_pool2d, relu
+from resnet_np.command import Parser, at_least, count, path_of, run_command, writable
 from resnet_np.data.augmented import AugmentedImages
 from resnet_np.data.loader import FolderImages
 from resnet_np.data.sources import scan
 from resnet_np.data.transforms import parse
+from resnet_np.errors import UserError
 from resnet_np.nn import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, Module, Sequential
 from resnet_np.optim import SGD
 from resnet_np.optim.schedules import ReduceOnPlateau
@@ -99,16 +101,31 @@ class HandMadeResNet(Module):
         return self.fc(self.pool(self.stages(x)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A ResNet by hand, trained from random weights.")
-    parser.add_argument("--data", required=True, help="class folders")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("by_hand.npz"), help="the best weights")
-    arguments = parser.parse_args()
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="python examples/by_hand/train.py",
+        description="A ResNet by hand, trained from random weights.",
+    )
+    add = parser.add_argument
+    add("--data", metavar="FOLDER|TABLE", type=path_of("folder or table"), required=True,
+        help="class folders, with or without train/, val/, test/; or a .csv or .tsv with the "
+        "columns path and label")  # fmt: skip
+    add("--image-size", metavar="PIXELS", type=at_least(16), default=64, help="side of the squares "
+        "that the network sees (default: 64)")  # fmt: skip
+    add("--epochs", metavar="N", type=count, default=40, help="how long to train (default: 40)")
+    add("--out", metavar="FILE", type=path_of("file"), default="by_hand.npz", help="the best "
+        "weights; the curves beside them are a .png (default: by_hand.npz)")  # fmt: skip
+    return parser
 
-    size = arguments.image_size
+
+def main() -> None:
+    """Read the arguments, train, judge. Raises UserError."""
+    arguments = make_parser().parse_args()
+    out, size = Path(arguments.out), arguments.image_size
+    writable("--out", out)
     parts = scan(arguments.data, np.random.default_rng(0))
+    if "test" not in parts:
+        raise UserError(f"{arguments.data}: has no test images; add a part called test")
     images = {name: FolderImages(part, PLAIN, size) for name, part in parts.items()}
     moved = parse("KerasAffine(rotation_range=10, width_shift_range=0.1, height_shift_range=0.1)")
     train = AugmentedImages(images["train"], moved, seed=0)
@@ -121,17 +138,17 @@ def main() -> None:
         arguments.epochs,
         schedule=ReduceOnPlateau(factor=0.3, patience=3),
         callbacks=[
-            KeepBest(lambda: save_npz(arguments.out, model.state_dict()), "validation_accuracy"),
+            KeepBest(lambda: save_npz(out, model.state_dict()), "validation_accuracy"),
             EarlyStopping(patience=12),
         ],
     )
-    save_png(draw_curves(history), arguments.out.with_suffix(".png"))
-    model.load_state_dict(read_npz(arguments.out)[0])  # those of the best epoch
+    save_png(draw_curves(history), out.with_suffix(".png"))
+    model.load_state_dict(read_npz(out)[0])  # those of the best epoch
     test = ImageInputs(images["test"], Pixels(PLAIN, "cpu"))
     answers = predict_logits(model, None, test, batch_size=32).argmax(axis=1)
     right = (answers == test.labels).mean()
-    print(f"{arguments.out}: the weights of the best epoch, {right:.1%} of test images right")
+    print(f"{out}: the weights of the best epoch, {right:.1%} of test images right")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

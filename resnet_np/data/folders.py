@@ -118,8 +118,15 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     subfolders(root)  # says what is wrong where this is no readable folder
     images = _images_below(root, set())
     if not images:
-        raise UserError(f"{root}: no images in this folder")
+        raise UserError(f"{root}: no images in this folder{about_pickles(root)}")
     return images
+
+
+def about_pickles(root: Path) -> str:
+    """What to add where a folder has no images: that it is CIFAR-10 for Python, if it is."""
+    from resnet_np.data.cifar import is_cifar10  # which needs this file
+
+    return "; CIFAR-10's pickles are read for training only" if is_cifar10(root) else ""
 
 
 def split_stratified(
@@ -173,7 +180,10 @@ def _scan_classes(root: Path, known: tuple[str, ...] | None = None) -> Samples:
     visited = {os.path.realpath(root)}
     for folder in folders:
         if folder.name not in classes:
-            raise UserError(f"{folder}: class {folder.name!r} is not among those of train")
+            raise UserError(
+                f"{folder}: class {folder.name!r} is not among those of train; add "
+                "images of it there, or remove it"
+            )
         images = _images_below(folder, visited)
         if not images:
             raise UserError(f"{folder}: class folder without images; fill it or remove it")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_np.data.cifar import is_cifar10
 from resnet_np.data.folders import (
     Samples,
+    about_pickles,
     files_below,
     find_splits,
     is_image_name,
@@ -26,12 +26,14 @@ class Entry:
 
     name: what to call it: its path below the folder, or as the table has it.
     label: the name of its class, or None. split: "train", "validation", "test" or None.
+    line: where a table has it.
     """
 
     path: Path
     name: str
     label: str | None
     split: str | None
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _is_file(source: str | os.PathLike[str]) -> bool:
 def _list_table(path: Path) -> Listing:
     table = read_table(path)
     rows = table.rows
-    entries = tuple(Entry(row.path, row.written, row.label, row.split) for row in rows)
+    entries = tuple(Entry(row.path, row.written, row.label, row.split, row.line) for row in rows)
     classes = order_classes(row.label for row in rows if row.label is not None)
     splits = {row.split for row in rows if row.label is not None} - {None}
     ordered = _in_order(splits | {"train"} if splits else ())
@@ -95,9 +97,9 @@ def _list_folder(root: Path) -> Listing:
                 entry = Entry(path, str(path.relative_to(root)), folder.name, split)
                 (entries if is_image_name(path) else others).append(entry)
     if not classes:
-        hint = "; CIFAR-10's pickles are read by finetune alone" if is_cifar10(root) else ""
         raise UserError(
-            f"{root}: no class folders in it; expected {root}/<class>/<image>.jpg{hint}"
+            f"{root}: no class folders in it; expected {root}/<class>/<image>.jpg"
+            f"{about_pickles(root)}"
         )
     outside = [Entry(path, str(path.relative_to(root)), None, None) for path in sorted(loose)]
     return Listing(

@@ -90,7 +90,9 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     """
     path = Path(path)
     if not is_table(path):
-        raise UserError(f"{path}: a table's name must end in {' or '.join(DELIMITERS)}")
+        raise UserError(
+            f"{path}: neither a folder nor a table whose name ends in {' or '.join(DELIMITERS)}"
+        )
     records = _records(path)
     first, header = next(records, (1, []))
     names = [name.strip() for name in header]
@@ -201,7 +203,12 @@ def _find_classes(table: Table, labelled: list[int]) -> tuple[str, ...]:
         )
     for row in rows:
         if row.label not in classes:
-            raise _wrong(table.path, row.line, f"class {row.label!r} is not among those of train")
+            raise _wrong(
+                table.path,
+                row.line,
+                f"class {row.label!r} is not among those of train; "
+                "add rows of it there, or remove it",
+            )
     return classes
 
 

@@ -22,6 +22,8 @@ def find_runs(folder: Path) -> list[Path]:
     """The run that a folder is, or all in it, by name. Raises UserError if there is none."""
     if (folder / HISTORY).is_file():
         return [folder]
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; name a run's folder, or one that holds some")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     # Also those of a sweep, which are one folder further down.
@@ -49,6 +51,9 @@ def read_run(folder: Path) -> dict[str, Any]:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES} bytes")
         record = json.loads(path.read_text("utf-8"))
+        missing = [part for part in ("arguments", "history", "figures") if part not in record]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
         known = {
             "arguments": dict(record["arguments"]),
             "epochs": len(record["history"]),

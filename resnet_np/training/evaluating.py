@@ -30,13 +30,13 @@ class Answers:
 
 
 def label_entries(
-    entries: Sequence[Entry], classes: Sequence[str], names: ClassNames | None
+    entries: Sequence[Entry], classes: tuple[str, ...], names: ClassNames | None
 ) -> np.ndarray:
     """The network's number for each entry's class: int64 [N], -1 where an entry has none.
 
     names : what the classes of the entries are called, if the network knows them by other names
 
-    Raises UserError for classes that the network does not know.
+    Raises UserError for classes that the network does not know, or has two of.
     """
     found = sorted({entry.label for entry in entries if entry.label is not None})
     called = dict(zip(found, names.readable(found) if names else found, strict=True))
@@ -44,8 +44,15 @@ def label_entries(
     unknown = [f"{name} ({called[name]})" if names else name for name in found
                if called[name] not in numbers]  # fmt: skip
     if unknown:
+        hint = "" if names else "; --names FILE says what these are called"
         raise UserError(
-            f"the network has no class called {some(unknown)}; it knows {some(list(classes))}"
+            f"the network has no class called {some(unknown)}; it knows {some(list(classes))}{hint}"
+        )
+    twice = [called[name] for name in found if classes.count(called[name]) > 1]
+    if twice:
+        raise UserError(
+            f"the network has more than one class called {some(twice)}, so nobody can tell which "
+            "is meant; leave these images out"
         )
     return np.array(
         [UNLABELLED if e.label is None else numbers[called[e.label]] for e in entries], np.int64

@@ -7,9 +7,10 @@ from itertools import count
 from pathlib import Path
 
 from resnet_np.errors import UserError
+from resnet_np.weights.formats.npz import CHECKPOINT
 
 RUNS = Path("runs")
-CHECKPOINT, BEST = "checkpoint.npz", "best.npz"
+BEST = "best.npz"
 HISTORY = "history.json"  # written last of all: a run without it was broken off
 
 

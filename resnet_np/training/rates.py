@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from resnet_np.data.transforms.naming import read_calls
 from resnet_np.errors import UserError
@@ -39,15 +40,19 @@ def make_schedule(text: str, warmup: float, epochs: int, steps: int) -> Schedule
     Raises UserError for a text that is no schedule, or has wrong arguments.
     """
     if warmup and warmup >= epochs:
-        raise UserError(f"--warmup {warmup:g}: must be less than the {epochs} epochs of training")
+        raise UserError(f"--warmup {warmup:g}: must be less than the {_epochs(epochs)} of training")
     rising = round(warmup * steps)
     left = max(1, epochs * steps - rising)
 
     # Each name's arguments are those of the function, so that they are checked as Python does it.
     def step(size: float, gamma: float = 0.1) -> Schedule:
-        return Step(round(size * steps), gamma)
+        if size <= 0:
+            raise ValueError(f"size must be more than 0 epochs, not {size:g}")
+        return Step(max(1, round(size * steps)), gamma)
 
     def multi_step(milestones: tuple[float, ...], gamma: float = 0.1) -> Schedule:
+        if list(milestones) != sorted(milestones):
+            raise ValueError(f"milestones must rise, not {milestones}")
         return MultiStep(tuple(round(m * steps) for m in milestones), gamma)
 
     def exponential(gamma: float) -> Schedule:
@@ -83,7 +88,21 @@ def _call(text: str, known: dict[str, Callable[..., Schedule]]) -> Schedule:
     if not all(isinstance(n, int | float) and abs(n) < LARGEST for n in numbers):
         raise UserError(f"--schedule {text}: its arguments are numbers below {LARGEST:g}")
     try:
-        inspect.signature(known[name]).bind(*places, **dict(named))
-        return known[name](*places, **dict(named))
+        given = inspect.signature(known[name]).bind(*places, **dict(named)).arguments
+        _check_kinds(given)
+        return known[name](**given)
     except (TypeError, ValueError) as error:
-        raise UserError(f"--schedule {text}: {error}") from None
+        (form,) = (form for form in SCHEDULES if form.partition("(")[0] == name)
+        raise UserError(f"--schedule {text}: {error}; write it like {form}") from None
+
+
+def _check_kinds(given: dict[str, Any]) -> None:
+    """Raise ValueError if there is a number where a tuple is due, or the other way round."""
+    for name, value in given.items():
+        if isinstance(value, tuple) != (name == "milestones"):
+            wanted = "a tuple of epochs, such as (3, 5)" if name == "milestones" else "one number"
+            raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"

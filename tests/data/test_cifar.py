@@ -14,6 +14,7 @@ from PIL import Image
 
 from resnet_np.data.cifar import TEST, TRAIN, load_cifar10
 from resnet_np.data.images import fit
+from resnet_np.data.folders import list_images
 from resnet_np.data.loader import ArrayImages
 from resnet_np.data.sources import list_source
 from resnet_np.errors import UserError
@@ -195,8 +196,10 @@ def test_samples_have_names_of_their_own(tmp_path):
 
 
 def test_what_else_reads_folders_says_that_it_does_not_read_pickles(tmp_path):
-    with pytest.raises(UserError, match=r"no class folders in it.*pickles are read by finetune"):
+    with pytest.raises(UserError, match=r"no class folders in it.*pickles are read for training"):
         list_source(fill(tmp_path))
+    with pytest.raises(UserError, match=r"no images in this folder; .*pickles are read for train"):
+        list_images(tmp_path)
     with pytest.raises(UserError, match="--names: these images bring the names"):
         check_options(Options(data=str(tmp_path), names="names.txt"))
 

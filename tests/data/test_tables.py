@@ -209,5 +209,8 @@ def test_tables_that_nothing_can_be_trained_with(tmp_path, text, message):
 def test_what_is_no_table(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.csv: cannot be read: No such file"):
         scan(tmp_path / "nowhere.csv", rng())
-    with pytest.raises(UserError, match=r"images\.txt: a table's name must end in \.csv or \.tsv"):
+    with pytest.raises(
+        UserError,
+        match=r"images\.txt: neither a folder nor a table whose name ends in \.csv or \.tsv",
+    ):
         scan(write(tmp_path, "path,label\n", "images.txt"), rng())

@@ -159,6 +159,8 @@ def test_predict_refuses(finished, weights, photos, tmp_path):
         ),
         ([other, image], ["other.npz", "layer1.2.conv1.weight is missing"]),
         ([checkpoint], ["IMAGE"]),
+        ([checkpoint, ""], ["IMAGE: is empty; name a file"]),
+        ([folder, image], [f"a run's folder; name the checkpoint in it: {checkpoint}"]),
         ([checkpoint, image, "--similar", tmp_path / "none"], ["none: no readable folder"]),
     ]:
         assert_refused(call("predict", *arguments, cwd=tmp_path), *parts)

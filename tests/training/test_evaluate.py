@@ -79,13 +79,23 @@ def test_refusals(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
         return call("evaluate", checkpoint, *more, cwd=tmp_path)
 
     assert_refused(refused("--data", "nowhere"), "nowhere")
-    assert_refused(refused("--data", photos, "--split", "test"), "--split test", "no such images")
+    assert_refused(
+        refused("--data", photos, "--split", "test"), "--split test", "leave --split out"
+    )
     assert_refused(refused("--data", photos, "--group", "age"), "--group age", "only a table has")
     table = tmp_path / "t.csv"
     image = next(next(photos.iterdir()).iterdir())
     table.write_text(f"path,label,camera\n{image},zebra,old\n")
-    assert_refused(refused("--data", table), "no class called zebra", "it knows blue, green")
+    assert_refused(refused("--data", table), "t.csv: the network has no class called zebra",
+                   "it knows blue, green", "--names FILE")  # fmt: skip
     assert_refused(refused("--data", table, "--group", "age"), "no such column", "it has camera")
+    table.write_text("path,label\n\ngone.png,red\n")
+    assert_refused(refused("--data", table), "t.csv, line 3: no such file: ", "gone.png")
+    (tmp_path / "none" / "red").mkdir(parents=True)
+    assert_refused(refused("--data", "none"), "none: no images in its class folders")
+    assert_refused(refused("--data", photos, "--csv", tmp_path), "--csv ", "is a folder")
+    run = call("evaluate", checkpoint.parent, "--data", photos, cwd=tmp_path)
+    assert_refused(run, f"a run's folder; name the checkpoint in it: {checkpoint}")
     table.write_text(f"path,label\n{image},\n")
     assert_refused(refused("--data", table), "no image in it has a label", "resnet_np.predict")
     answers = tmp_path / "no" / "such" / "folder.csv"
@@ -104,3 +114,6 @@ def test_classes_that_the_data_only_numbers(tmp_path: Path) -> None:
     assert label_entries(entries, ("tench", "goldfish"), names).tolist() == [1, 0, -1]
     with pytest.raises(UserError, match=r"no class called n01443537 \(goldfish\); it knows tench"):
         label_entries(entries, ("tench",), names)
+    with pytest.raises(UserError, match="more than one class called tench, so nobody can tell"):
+        label_entries(entries, ("tench", "goldfish", "tench"), names)
+    assert label_entries(entries[:1], ("tench", "goldfish", "tench"), names).tolist() == [1]

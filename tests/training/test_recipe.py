@@ -99,7 +99,11 @@ def test_what_is_typed_comes_first(recipe):
         ("[[phases]]\nepochs = 3", r"r.toml: argument --phase: needs unfreeze=STAGE and epochs=N"),
         ("[[phases]]\nwings = 3", r"argument --phase: has unfreeze, epochs, lr, .* and no 'wings'"),
         ("[[phases]]\nunfreeze='pod'\nepochs=3", r"unfreeze is one of stem, .*, not 'pod'"),
-        (PHASED.replace("lr =", "epochs = 3\nlr =", 1), r"--epochs: the phases say it; leave one"),
+        ("[[phases]]\nunfreeze='fc'\nepochs='x'", r"--phase: epochs must be a whole number of 1"),
+        (
+            PHASED.replace("lr =", "epochs = 3\nlr =", 1),
+            r"r.toml: --epochs: the phases say it; leave one",
+        ),
         ("data = '\x00'", r"r.toml: is no TOML"),
     ],
 )

@@ -62,9 +62,14 @@ def test_one_run_shows_what_is_unusual(runs):
 
 def test_what_is_no_run(runs):
     assert_refused(call("runs", "nowhere", cwd=runs), "nowhere: no such folder")
+    file = Path("runs", "cats-2", "history.json")
+    assert_refused(call("runs", file, cwd=runs), f"{file}: is a file; name a run's folder")
     said = "unfinished: no finished run in it: a run writes history.json at its end"
     assert_refused(call("runs", "runs/unfinished", cwd=runs), said)
     long = '{"arguments": {}, "history": [{"seconds": 1' + "0" * 400 + '}], "figures": {}}'
+    (runs / file).write_text('{"arguments": {}}')
+    said = "history.json: is no record of a run: it has no history, figures"
+    assert_refused(call("runs", cwd=runs), said)
     for text in ("", "[]", '{"arguments": 3}', '{"arguments": {}, "history": 3}', long):
         (runs / "runs" / "cats-2" / "history.json").write_text(text)
         said = "runs/cats-2/history.json: is no record of a run: "

@@ -183,5 +183,10 @@ def test_the_command(photos: Path, weights: Path, tmp_path: Path):
     with Image.open(tmp_path / "rates.png") as image:
         assert image.width > 500
     assert [path.name for path in tmp_path.iterdir()] == ["rates.png"]
+    (tmp_path / "r.toml").write_text("patience = 3\nschedule = 'Cosine'\nout = 'o'\n")
+    result = call("lr_find", *words, "--recipe", "r.toml", "--plot", "b.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.png", "r.toml", "rates.png"]
+    assert_refused(call("lr_find", "--patience", 3, cwd=tmp_path), "--patience")
     result = call("lr_find", "--plot", "a.jpg", cwd=tmp_path)
     assert_refused(result, "--plot a.jpg: give it the name of a .png in a folder that there is")

@@ -222,7 +222,7 @@ def test_chosen_by_the_ending(tmp_path: Path) -> None:
         write(tmp_path / "a.onnx", small(), fold=fold)
         write_onnx(str(tmp_path / "b.onnx"), small(), fold=fold)
         assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
-    with pytest.raises(UserError, match=r"a\.npz: --fold-batch-norm .* is for \.onnx only$"):
+    with pytest.raises(UserError, match=r"a\.npz: --fold-batch-norm is for \.onnx only$"):
         write(tmp_path / "a.npz", small(), fold=True)
 
 

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,6 +25,7 @@ from resnet_np.weights.formats.zip_entries import fill, open_zip
 
 FORMAT = 1
 RECORD = "__record__"
+CHECKPOINT = "checkpoint.npz"  # what a run calls the one in its folder
 PYTORCH = "a PyTorch file where an .npz is due"
 
 DAMAGE = (
@@ -76,6 +78,13 @@ def has_record(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def refuse_run(path: str | os.PathLike[str]) -> None:
+    """Raise UserError for the folder of a run, where one of the files in it is wanted."""
+    inside = Path(path) / CHECKPOINT
+    if inside.is_file():
+        raise UserError(f"{path}: a run's folder; name the checkpoint in it: {inside}")
+
+
 def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | None]:
     """Read every array of an `.npz`, and its JSON record or None.
 
@@ -84,6 +93,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any] | Non
             arrays of one name, or a record of a format this version does not know. What is wrong
             with single arrays is listed together.
     """
+    refuse_run(path)
     try:
         with open(path, "rb") as file, open_zip(file) as archive:
             arrays, problems = _read_zip(archive)
