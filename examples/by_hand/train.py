@@ -123,6 +123,8 @@ def main() -> None:
     arguments = make_parser().parse_args()
     out, size = Path(arguments.out), arguments.image_size
     writable("--out", out)
+    if out.suffix.lower() == ".png":
+        raise UserError(f"--out {out}: the curves get this name; give one that ends in .npz")
     parts = scan(arguments.data, np.random.default_rng(0))
     if "test" not in parts:
         raise UserError(f"{arguments.data}: has no test images; add a part called test")

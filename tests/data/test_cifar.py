@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resnet_np.data.cifar import TEST, TRAIN, load_cifar10
-from resnet_np.data.images import fit
 from resnet_np.data.folders import list_images
+from resnet_np.data.images import fit
 from resnet_np.data.loader import ArrayImages
 from resnet_np.data.sources import list_source
 from resnet_np.errors import UserError

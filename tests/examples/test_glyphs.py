@@ -1,10 +1,12 @@
 """The invented alphabet, and the embedded weights that were trained on it."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import assert_refused
 
 from resnet_np import Tensor, no_grad, weights
 from resnet_np.models import ResNet
@@ -103,3 +105,19 @@ def test_the_embedded_network_knows_its_glyphs(glyphs, embedded):
     with no_grad():
         logits = model(Tensor(embedded.contract.normalise(images))).data
     assert (logits.argmax(axis=1) == labels).mean() > 0.4
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "part"),
+    [
+        ("glyphs.py", [], "SHEET.png"),
+        ("glyphs.py", ["sheet.jpg"], "sheet.jpg: the sheet is a PNG"),
+        ("glyphs.py", ["no/x.png"], "no/x.png: there is no folder no"),
+        ("pretrain_glyphs.py", ["--out", "no/x.npz"], "--out no/x.npz: there is no folder no"),
+        ("pretrain_glyphs.py", ["--out", "x.npz", "--steps", "0"], "--steps"),
+    ],
+)
+def test_bad_arguments(program: str, words: list[str], part: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / program), *words]
+    assert_refused(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True), part)
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
+from refusals import assert_refused
 
 from resnet_np import Tensor, no_grad
 from resnet_np.weights import read_npz
@@ -60,3 +62,25 @@ def test_it_trains(name: str, test_data: Path, tmp_path: Path) -> None:
     assert "w.npz: the weights of the best epoch, " in done.stdout
     arrays, _ = read_npz(tmp_path / "w.npz")
     assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+@pytest.mark.parametrize("name", ["by_hand", "alexnet"])
+def test_refusals(name: str, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for label in "ab":
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "photos" / split / label / "0.png")
+    for words, parts in {
+        "": ["--data"],
+        "--data nowhere": ["nowhere: no readable folder"],
+        "--data photos": ["photos: has no test images; add a part called test"],
+        "--data photos --epochs 0": ["--epochs: must be a whole number of 1 or more"],
+        "--data photos --out no/w.npz": ["--out no/w.npz: there is no folder no"],
+        "--data photos --out w.png": ["--out w.png: the curves get this name"],
+    }.items():
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / name / "train.py", *words.split()],
+            cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+        assert_refused(done, *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
