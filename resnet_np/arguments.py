@@ -126,8 +126,8 @@ def add_options(parser: Parser, without: Collection[str] = ()) -> None:
         "--views",
         metavar="N",
         type=at_least(0),
-        help="with --augment and a frozen trunk: compute N views of each image once, and keep "
-        "their features (default: 0: a new view, through the trunk, in every epoch)",
+        help="with --augment and a frozen trunk (the trunk: all of the network but its head): "
+        "compute N views of each image once, and keep their features (default: 0: a new view, through the trunk, in every epoch)",
     )
     add(
         "--no-cache",
@@ -142,10 +142,7 @@ def add_options(parser: Parser, without: Collection[str] = ()) -> None:
         help="do not look for damaged, doubled and leaking images first",
     )
 
-    network = parser.add_argument_group(
-        "network", "the trunk, which is all of the network but its head; and the head, which is new"
-    )
-    add = _adder(network, without)
+    add = _adder(parser.add_argument_group("network"), without)
     add(
         "--model",
         metavar="NAME",

@@ -140,7 +140,7 @@ def make_parser() -> Parser:
         default=80,
         help=f"of each class (default: 80; a sheet shows the first {COLUMNS})",
     )
-    add("--seed", metavar="N", type=seed, default=0, help="default: 0")
+    add("--seed", metavar="N", type=seed, default=0, help="of the drawings (default: 0)")
     return parser
 
 
