@@ -127,7 +127,8 @@ def add_options(parser: Parser, without: Collection[str] = ()) -> None:
         metavar="N",
         type=at_least(0),
         help="with --augment and a frozen trunk (the trunk: all of the network but its head): "
-        "compute N views of each image once, and keep their features (default: 0: a new view, through the trunk, in every epoch)",
+        "compute N views of each image once, and keep their features (default: 0: a new view, "
+        "through the trunk, in every epoch)",
     )
     add(
         "--no-cache",
