@@ -83,7 +83,7 @@ def test_help_names_every_transform(monkeypatch, capsys):
         (["--augment", "MixUp(), Resize(9)"], "--augment: MixUp mixes whole batches"),
         (["--augment", "Resize(9)"], "--augment: Resize(size=9, "),
         (["--out", "sheet.jpg"], "--out sheet.jpg: the sheet is a PNG; give it a name that ends"),
-        (["--out", "no/such/folder.png"], "no/such/folder.png: cannot be written: there is no fol"),
+        (["--out", "no/such/folder.png"], "--out no/such/folder.png: there is no folder no/such"),
         (["--images", "0"], "argument --images: must be a whole number of 1 or more, not '0'"),
         (["--size", "8"], "argument --size: must be a whole number of 32 or more, not '8'"),
         (["--epochs", "99999"], "the sheet would have 16800000 x 1120 pixels, too many for most"),

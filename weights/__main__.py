@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from resnet_np.command import Parser, run_command
+from resnet_np.command import Parser, path_of, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +25,16 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     add = _adder(commands, "inspect", inspect, "say what a file is and what is in it")
-    add("weights", metavar="FILE", help=ANY)
+    add("weights", metavar="FILE", type=path_of("weight file"), help=ANY)
 
     add = _adder(commands, "convert", convert, "write the weights in another format")
-    add("weights", metavar="IN", help=ANY)
-    add("target", metavar="OUT", help=f"its ending says the format: {', '.join(ENDINGS)}")
+    add("weights", metavar="IN", type=path_of("weight file"), help=ANY)
+    add(
+        "target",
+        metavar="OUT",
+        type=path_of("file"),
+        help=f"its ending says the format: {', '.join(ENDINGS)}",
+    )
     add(
         "--variant",
         choices=("v1.5", "v1"),
@@ -40,7 +45,7 @@ def make_parser() -> Parser:
     add("--force", action="store_true", help="replace OUT if it is there")
 
     add = _adder(commands, "verify", verify, "print a file's hashes, and which file it is")
-    add("file", metavar="FILE", help="any file, or a name from the list")
+    add("file", metavar="FILE", type=path_of("file"), help="any file, or a name from the list")
     add("name", metavar="NAME", nargs="?", help="fail unless it is this published file")
 
     add = _adder(

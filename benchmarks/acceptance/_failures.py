@@ -344,6 +344,7 @@ FAILURES: dict[str, list[Failure]] = {
         ("an unknown command", "show bare.npz", "'show'", "'inspect'"),
         ("nothing to inspect", "inspect", "FILE"),
         ("no such file", "inspect nowhere.npz", "nowhere.npz", "No such file"),
+        ("an empty name", "inspect ''", "FILE", "is empty"),
         ("a text", "inspect notes.txt", "notes.txt", "known are .npz"),
         ("a folder of images", "inspect photos", "photos", "config.json"),
         ("nowhere to write", "convert bare.npz", "OUT"),

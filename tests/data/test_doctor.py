@@ -346,7 +346,7 @@ def test_the_command_with_findings(healthy, tmp_path):
         (["--data", "nowhere"], "nowhere: no readable folder: No such file"),
         (["--data", ".", "--image-size", "8"], "argument --image-size: must be a whole number of"),
         (["--data", "a.csv"], "a.csv, line 2: 1 fields, but the header has 2"),
-        (["--data", ".", "--json", "no/where.json"], "no/where.json: cannot be written: there is"),
+        (["--data", ".", "--json", "no/where.json"], "--json no/where.json: there is no folder no"),
     ],
 )
 def test_what_the_command_refuses(healthy, monkeypatch, capsys, arguments, message):
