@@ -148,16 +148,19 @@ def test_inspect_tells_of_a_head_that_does_not_fit(tmp_path: Path) -> None:
     assert "not one whole ResNet: fc.weight is [" in flat(result.stdout)
 
 
-@pytest.mark.parametrize("target", ["", ".", "./"])
+HERE = "the folder that you are in; give a new folder"
+
+
+@pytest.mark.parametrize(("target", "said"), [("", "OUT: is empty"), (".", HERE), ("./", HERE)])
 def test_convert_does_not_replace_the_folder_it_runs_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, said: str
 ) -> None:
     np.savez(tmp_path / "a.npz", **torchvision_arrays(BLOCKS_50))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     result = call("convert", "../a.npz", target, "--force", "--variant", "v1.5")
     assert result.returncode == 2
-    assert "the folder that you are in; give a new folder" in result.stderr
+    assert said in result.stderr
     assert sorted(os.listdir(tmp_path)) == ["a.npz", "empty"]
 
 
