@@ -138,7 +138,8 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
         if stopped and done < options.epochs:
             raise UserError(f"{checkpoint.path}: has stopped after {done} epochs: {stopped}")
         advice = "" if options.phases else f"; say --epochs {done + 1}"
-        raise UserError(f"{checkpoint.path}: has {done} epochs already{advice}")
+        epochs = "1 epoch" if done == 1 else f"{done} epochs"
+        raise UserError(f"{checkpoint.path}: has {epochs} already{advice}")
     return options
 
 
