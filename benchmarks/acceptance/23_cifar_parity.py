@@ -38,7 +38,7 @@ def main() -> int:
         common = ["--data", str(images), "--weights", str(weights)]
         words = ["--recipe", str(RECIPE), "--model", "resnet50", *common]
         ours = run_ours(words, Path(scratch) / "ours", args.seeds)
-        theirs = run_torch([*common, "--stretch", "--epochs", "5", "3", "--lr", "0.003", "0.0001"])
+        theirs = run_torch([*common, "--stretch", "--epochs", "5", "3", "--lr", "0.003", "0.001"])
     print(f"        resnet_np: {ours}")
     print(f"        PyTorch:   {theirs}")
     low, high = min(theirs.accuracy), max(theirs.accuracy)
