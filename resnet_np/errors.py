@@ -36,3 +36,8 @@ class UserError(ValueError):
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(one_line(message))
         self.details = tuple(map(one_line, details))
+
+
+def counted(count: int, what: str) -> str:
+    """ "1 epoch", "2 epochs"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

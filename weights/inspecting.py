@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_np.errors import UserError, one_line, some
+from resnet_np.errors import UserError, counted, one_line, some
 from resnet_np.weights import names, registry
 from resnet_np.weights.contract import Contract
 from resnet_np.weights.file import Found, WeightFile
@@ -173,7 +173,7 @@ def _network(file: WeightFile, known: bool) -> Iterator[tuple[str, str]]:
         yield "", "as weights with these names mostly expect it; the file does not say"
     if file.record is not None and "epoch" in file.record:
         side = file.record.get("image_size")
-        epochs = "1 epoch" if file.record["epoch"] == 1 else f"{file.record['epoch']} epochs"
+        epochs = counted(file.record["epoch"], "epoch")
         yield "trained", f"{epochs} on images of {side} x {side} pixels"
 
 

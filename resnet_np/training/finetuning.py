@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_np.device import require
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, counted
 from resnet_np.kernels import using_precision
 from resnet_np.training import report
 from resnet_np.training.checkpoint import Checkpoint, load_checkpoint
@@ -136,10 +136,10 @@ def resumed_options(checkpoint: Checkpoint, given: dict[str, Any]) -> Options:
     if finished and _is_done(checkpoint, len(phases) - 1, phases[-1]):
         stopped = checkpoint.record.get("fit", {}).get("stopped")
         if stopped and done < options.epochs:
-            raise UserError(f"{checkpoint.path}: has stopped after {done} epochs: {stopped}")
+            after = counted(done, "epoch")
+            raise UserError(f"{checkpoint.path}: has stopped after {after}: {stopped}")
         advice = "" if options.phases else f"; say --epochs {done + 1}"
-        epochs = "1 epoch" if done == 1 else f"{done} epochs"
-        raise UserError(f"{checkpoint.path}: has {epochs} already{advice}")
+        raise UserError(f"{checkpoint.path}: has {counted(done, 'epoch')} already{advice}")
     return options
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resnet_np.data.transforms.naming import read_calls
-from resnet_np.errors import UserError
+from resnet_np.errors import UserError, counted
 from resnet_np.optim.schedules import (
     Constant,
     Cosine,
@@ -40,7 +40,8 @@ def make_schedule(text: str, warmup: float, epochs: int, steps: int) -> Schedule
     Raises UserError for a text that is no schedule, or has wrong arguments.
     """
     if warmup and warmup >= epochs:
-        raise UserError(f"--warmup {warmup:g}: must be less than the {_epochs(epochs)} of training")
+        training = counted(epochs, "epoch")
+        raise UserError(f"--warmup {warmup:g}: must be less than the {training} of training")
     rising = round(warmup * steps)
     left = max(1, epochs * steps - rising)
 
@@ -102,7 +103,3 @@ def _check_kinds(given: dict[str, Any]) -> None:
         if isinstance(value, tuple) != (name == "milestones"):
             wanted = "a tuple of epochs, such as (3, 5)" if name == "milestones" else "one number"
             raise ValueError(f"{name} must be {wanted}, not {value!r}")
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
