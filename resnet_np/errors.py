@@ -39,5 +39,5 @@ class UserError(ValueError):
 
 
 def counted(count: int, what: str) -> str:
-    """ "1 epoch", "2 epochs"."""
+    """So many of something, in words: 1 epoch, 2 epochs."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
