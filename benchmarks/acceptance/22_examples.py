@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _samples import SIGNS, WEIGHTS, cut_cifar
+from _samples import SIGNS, WEIGHTS, cut_cifar, find_data
 from _showing import show
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -92,9 +92,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="these examples")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for what the runs leave")
     args = parser.parse_args()
-    data = Path(args.data).resolve()
-    if not (data / WEIGHTS).exists():
-        print(f"no {WEIGHTS} in {args.data!r}: give the data folder", file=sys.stderr)
+    data = find_data(args.data)
+    if data is None:
         return 2
     with tempfile.TemporaryDirectory() as scratch:
         kept = (args.keep or Path(scratch) / "runs").resolve()

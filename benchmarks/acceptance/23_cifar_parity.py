@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _samples import WEIGHTS, cut_cifar
+from _samples import WEIGHTS, cut_cifar, find_data
 from _showing import show
 from _two_phases import SEEDS, run_ours, run_torch, unfold
 
@@ -28,9 +28,8 @@ def main() -> int:
     parser.add_argument("data", nargs="?", default=os.environ.get("RESNET_NP_TEST_DATA", ""))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of our runs")
     args = parser.parse_args()
-    data = Path(args.data)
-    if not (data / WEIGHTS).exists():
-        print(f"no {WEIGHTS} in {args.data!r}: give the data folder", file=sys.stderr)
+    data = find_data(args.data)
+    if data is None:
         return 2
     with tempfile.TemporaryDirectory() as scratch:
         images = cut_cifar(data, Path(scratch))

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from _samples import WEIGHTS
+from _samples import WEIGHTS, find_data
 from _showing import at_least, show
 from _two_phases import run_ours, run_torch, unfold
 
@@ -40,9 +40,8 @@ def main() -> int:
     parser.add_argument("data", nargs="?", default=os.environ.get("RESNET_NP_TEST_DATA", ""))
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for what our runs leave")
     args = parser.parse_args()
-    data = Path(args.data).resolve()
-    if not (data / WEIGHTS).exists():
-        print(f"no {WEIGHTS} in {args.data!r}: give the data folder", file=sys.stderr)
+    data = find_data(args.data)
+    if data is None:
         return 2
     with tempfile.TemporaryDirectory() as scratch:
         images = link(data / "images" / "trashnet", Path(scratch) / "trashnet")

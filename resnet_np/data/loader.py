@@ -108,6 +108,11 @@ class ResizedImages(ArrayImages):
         return np.stack([fit(image, self.contract, self.size) for image in images])
 
 
+def name_of(images: Images, index: int) -> str:
+    """What to call an image: its path, or its number where it has none."""
+    return str(images.paths[index]) if isinstance(images, FolderImages) else f"image {index}"
+
+
 def epoch_order(rng: np.random.Generator, n: int) -> np.ndarray:
     """The order in which one epoch visits n images: int64 [n], the next permutation of `rng`.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from resnet_np.autograd import softmax
 from resnet_np.data.doctor import KINDS, Diagnosis
-from resnet_np.data.loader import FolderImages, Images
+from resnet_np.data.loader import Images, name_of
 from resnet_np.errors import one_line
 from resnet_np.training.metrics import Figures
 from resnet_np.training.options import Options
@@ -74,11 +74,10 @@ def confident_mistakes(logits: np.ndarray, images: Images) -> list[Mistake]:
     answers, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(answers != images.labels)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
-    paths = images.paths if isinstance(images, FolderImages) else None
     return [
         Mistake(
             _picture(images.whole(int(i))),
-            f"image {i}" if paths is None else one_line(str(paths[i])),
+            one_line(name_of(images, int(i))),
             images.classes[images.labels[i]],
             images.classes[answers[i]],
             float(sure[i]),

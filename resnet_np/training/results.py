@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_np.data.loader import ArrayImages, FolderImages, Images
+from resnet_np.data.loader import ArrayImages, FolderImages, Images, name_of
 from resnet_np.data.sources import Entry
 from resnet_np.training import report
 from resnet_np.training.evaluating import Answers, write_answers
@@ -70,9 +70,8 @@ def write_results(folder: Path, outcome: Outcome, console: "Console") -> None:
 
 def _answers(images: Images, logits: np.ndarray, split: str) -> Answers:
     """What the network says of each image of a split."""
-    count, classes = len(images.labels), images.classes
-    paths = images.paths if isinstance(images, FolderImages) else None
-    names = [f"image {i}" for i in range(count)] if paths is None else [str(p) for p in paths]
+    classes = images.classes
+    names = [name_of(images, i) for i in range(len(images.labels))]
     entries = tuple(
         Entry(Path(name), name, classes[label], split)
         for name, label in zip(names, images.labels, strict=True)
